@@ -1,0 +1,54 @@
+# make demo   set up, then run the main job on the embedded ClickHouse, and stop
+# make test   set up, then run the tests
+# make up     start the same stack and leave it running;  make down  stops it
+# make env    make .env, the secrets of docker-compose.yaml, unless it exists
+# make lint   formatting, lint, types, layers
+# make bench  measure; figures are ratios within one run
+# make lock   resolve the dependencies of pyproject.toml anew (needs uv)
+
+SHELL := /bin/bash
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.complete
+STATE := .state
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test lint bench lock env
+
+help:
+	@sed -n 's/^# //p' $(MAKEFILE_LIST)
+
+setup: $(STAMP)
+
+# The stamp is written last, so an interrupted set-up is simply done again.
+$(STAMP): requirements-dev.lock pyproject.toml scripts/setup.sh
+	@bash scripts/setup.sh $(VENV)
+	@touch $@
+
+demo: setup
+	@$(PYTHON) -m laion.sample.demo run --state $(STATE)/demo
+
+up: setup
+	@$(PYTHON) -m laion.sample.demo up --state $(STATE)/up
+
+down:
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m laion.sample.demo down --state $(STATE)/up; else echo "Nothing is running: the project is not set up."; fi
+
+test: setup
+	@$(PYTHON) -m pytest
+
+lint: setup
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+env:
+	@bash scripts/env.sh
+
+bench: setup
+	@$(PYTHON) -m bench
+
+lock:
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock

@@ -1,0 +1,157 @@
+"""Running a statement of a request on a handle."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from laion.embedded.answer import Answer
+from laion.embedded.engine import Handle, Stream, quote_literal
+from laion.embedded.exception import DBError, not_implemented
+from laion.embedded.request import CHUNK_BYTES, Parameters
+from laion.embedded.statement import (
+    InlineInsert,
+    find_format,
+    find_unsupported,
+    first_keyword,
+)
+
+_MAX_RESULT_IN_MEMORY_BYTES = 16 * 1024 * 1024
+# Blocks of these formats can be put after each other; other formats have a head or a foot.
+_STREAMED_FORMATS = frozenset({"native", "tabseparated", "tsv", "csv", "rowbinary", "jsoneachrow"})
+_STREAMED_STATEMENTS = frozenset({b"SELECT", b"WITH"})
+# Files read from their end: the engine would keep the whole body in memory.
+SPOOLED_FORMATS = frozenset({"parquet", "orc", "arrow"})
+
+
+def prepare(handle: Handle, method: str, asked: Parameters, sql: bytes) -> bool:
+    """Bring a handle into the state a request asks for, and check its statement.
+
+    Blocks. Says whether the statement only reads.
+
+    Raises:
+        DBError: a setting or the database is unknown, or the statement may not run this way.
+    """
+    handle.configure(asked.settings, asked.database, asked.query_id)
+    if (what := find_unsupported(sql)) is not None:
+        raise not_implemented(what)
+    found = handle.classify(sql)
+    if found.statement_count > 1:
+        raise DBError(62, "SYNTAX_ERROR", "Syntax error (Multi-statements are not allowed)")
+    if found.statement_count and method != "POST" and not found.allowed_by_get:
+        raise DBError(
+            164,
+            "READONLY",
+            "Cannot execute query in readonly mode. For queries over HTTP, "
+            "method GET implies readonly. You should use method POST for modifying queries",
+        )
+    return found.read_only
+
+
+def start_statement(
+    handle: Handle,
+    method: str,
+    asked: Parameters,
+    text: bytes,
+    insert: InlineInsert | None,
+    spool: Path,
+) -> Answer:
+    """Run a statement, up to its first block or its end.
+
+    Blocks. Some INSERTs with inline data are such a statement, see `needs_streaming`.
+
+    Raises:
+        DBError: it fails.
+    """
+    # Binary data are no SQL, but VALUES might be followed by a second statement.
+    end = len(text) if insert is None or insert.format == "Values" else insert.data_start
+    reads = prepare(handle, method, asked, text[:end])
+    if not text.strip():
+        raise DBError(62, "SYNTAX_ERROR", "Syntax error: Empty query")
+    fmt = (find_format(text) if insert is None else None) or asked.default_format
+    if reads and fmt.lower() in _STREAMED_FORMATS and first_keyword(text) in _STREAMED_STATEMENTS:
+        stream = handle.stream(text, asked.default_format, asked.params)
+        if asked.wait_end_of_query:
+            return Answer(_collect(stream, spool), fmt, stream.stats)
+        blocks = _blocks_of(stream)
+        first = next(blocks, b"")
+        return Answer(_Prefetched(first, blocks), fmt, stream.stats)
+    result = handle.query(text, asked.default_format, asked.params)
+    has_result_set = reads or result.data != b""
+    return Answer(_slices_of(result.data), fmt if has_result_set else None, result.stats)
+
+
+def needs_streaming(insert: InlineInsert, asked: Parameters, complete: bool) -> bool:
+    """Whether to stream an INSERT's data, as opposed to running it as one text.
+
+    VALUES may hold expressions and the statement query parameters, which the engine only takes
+    in a text.
+    """
+    if not asked.params:
+        return not (complete and insert.format == "Values")
+    if not complete:
+        raise not_implemented("An INSERT with query parameters and more than 1 MiB of data")
+    return False
+
+
+def insert_from_file(insert: InlineInsert, path: Path) -> bytes:
+    """The statement that inserts a file instead of inline data."""
+    source = f" FROM INFILE {quote_literal(str(path))} ".encode()
+    return insert.target + source + insert.settings + f" FORMAT {insert.format}".encode()
+
+
+def _blocks_of(stream: Stream) -> Iterator[bytes]:
+    try:
+        while (block := stream.fetch()) is not None:
+            yield block
+    finally:
+        stream.cancel()
+
+
+def _slices_of(data: bytes) -> Iterator[bytes]:
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]
+
+
+def _read_all(file: tempfile.SpooledTemporaryFile[bytes]) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def close_blocks(blocks: Iterator[bytes]) -> None:
+    """Stop the statement behind an answer, if it still runs. Blocks."""
+    close = getattr(blocks, "close", None)
+    if close is not None:
+        close()
+
+
+class _Prefetched(Iterator[bytes]):
+    """Blocks of which the first has been taken already; closing it stops the query."""
+
+    def __init__(self, first: bytes, rest: Iterator[bytes]) -> None:
+        self._chained = itertools.chain([first], rest)
+        self._rest = rest
+
+    def __next__(self) -> bytes:
+        return next(self._chained)
+
+    def close(self) -> None:
+        close_blocks(self._rest)
+
+
+def _collect(stream: Stream, spool: Path) -> Iterator[bytes]:
+    """Take all blocks of a query, on disk if there are many, before giving the first."""
+    spooled = tempfile.SpooledTemporaryFile(  # noqa: SIM115, closed when it has been read
+        _MAX_RESULT_IN_MEMORY_BYTES, dir=str(spool)
+    )
+    try:
+        for block in _blocks_of(stream):
+            spooled.write(block)
+    except BaseException:
+        spooled.close()
+        raise
+    spooled.seek(0)
+    return _read_all(spooled)

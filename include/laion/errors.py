@@ -1,0 +1,217 @@
+"""Every failure a user of this package can meet, as a type.
+
+A message says what is wrong, where, and what to do next. The attribute `retryable` says
+whether trying again by itself can help; the retry policy reads nothing else.
+"""
+
+from __future__ import annotations
+
+
+class LaionError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+    retryable = False
+
+
+# What the user asked for
+
+
+class BadRequest(LaionError):
+    """A parameter or a setting cannot be used as it is."""
+
+
+class UnknownDataset(BadRequest):
+    """No profile has the name given as `dataset`."""
+
+
+class BadProfile(BadRequest):
+    """A dataset profile file has a missing, unknown or malformed key."""
+
+
+class BadShards(BadRequest):
+    """The `shards` expression is malformed or names shards that the dataset does not have."""
+
+
+class BadSource(BadRequest):
+    """The `source` is no URL of a supported kind, or the dataset has no source of its own."""
+
+
+class BadIdentifier(BadRequest):
+    """A table or column name holds characters that are not allowed."""
+
+
+class TooManyShards(BadRequest):
+    """A run was asked for more shards than Airflow maps tasks in one go."""
+
+
+# The source
+
+
+class SourceError(LaionError):
+    """The source of the dataset did not deliver a file."""
+
+
+class SourceUnreachable(SourceError):
+    """The host of the source cannot be reached or does not answer in time."""
+
+    retryable = True
+
+
+class SourceRefused(SourceError):
+    """The source answers, but does not let us have the file (401, 403)."""
+
+
+class SourceMissing(SourceError):
+    """The source does not have a file of the shard."""
+
+
+class SourceIncomplete(SourceError):
+    """A download ended with fewer or more bytes than the source announced."""
+
+    retryable = True
+
+
+# The files of a shard
+
+
+class FormatError(LaionError):
+    """A file of the shard is not what the dataset promises."""
+
+
+class BadNpy(FormatError):
+    """An embedding file is no npy file, is truncated, or holds another type or shape."""
+
+
+class BadMetadata(FormatError):
+    """The metadata file is no Parquet file, or a column has an unusable type."""
+
+
+class WrongDimension(FormatError):
+    """The vectors have another length than the dataset's."""
+
+
+class RowCountMismatch(FormatError):
+    """Two things that must have equally many rows do not."""
+
+
+class TooManyRows(FormatError):
+    """A shard has more rows than ids are reserved for."""
+
+
+class BadVectors(FormatError):
+    """Vectors are zero, not finite or not of unit length beyond what the run allows."""
+
+
+class Misaligned(FormatError):
+    """Images, texts and metadata do not seem to belong together row by row."""
+
+
+# The machine
+
+
+class DiskFull(LaionError):
+    """The staging area has no room for the next file."""
+
+
+class PortUnavailable(LaionError):
+    """A server on this machine cannot listen on the port it was told."""
+
+
+class StagingGone(LaionError):
+    """The input of this task is no longer staged: an earlier task must run again."""
+
+
+# ClickHouse
+
+
+class ClickHouseError(LaionError):
+    """ClickHouse answered with an error."""
+
+
+class ClickHouseUnreachable(ClickHouseError):
+    """No ClickHouse answers at the address of the connection."""
+
+    retryable = True
+
+
+class ClickHouseAuthFailed(ClickHouseError):
+    """ClickHouse refuses the user or the password of the connection."""
+
+
+class ClickHouseDatabaseMissing(ClickHouseError):
+    """The database named by the connection's schema does not exist."""
+
+
+class ClickHouseBusy(ClickHouseError):
+    """ClickHouse is short of memory, connections or time; later it may not be."""
+
+    retryable = True
+
+
+class TableMismatch(ClickHouseError):
+    """The target table exists and is not one that this dataset can go into."""
+
+
+class ValidationFailed(ClickHouseError):
+    """What arrived in ClickHouse is not what was sent; loading again may help."""
+
+    retryable = True
+
+
+class AttemptSuperseded(ClickHouseError):
+    """A newer attempt of the same shard was published meanwhile."""
+
+
+class ShardsNotPublished(ClickHouseError):
+    """The run ended with shards that are not in the base table."""
+
+
+class IndexBuildFailed(ClickHouseError):
+    """The search table was not built; the previous one, if any, stays."""
+
+
+class BuildInProgress(ClickHouseError):
+    """Another build of the same search table holds the lease."""
+
+    retryable = True
+
+
+# The sample dataset
+
+
+class SampleNotWritable(LaionError):
+    """The directory of the sample dataset cannot be written."""
+
+
+class SampleMissing(LaionError):
+    """There is no directory to serve the sample dataset from."""
+
+
+# The embedded ClickHouse
+
+
+class EmbeddedFailed(LaionError):
+    """The engine of the embedded ClickHouse does not start."""
+
+
+class EmbeddedPathLocked(LaionError):
+    """Another process owns the directory of the embedded ClickHouse."""
+
+
+class EmbeddedPathUnusable(LaionError):
+    """The directory of the embedded ClickHouse cannot be made or written."""
+
+
+# The demo
+
+
+class ProcessFailed(LaionError):
+    """A part of the demo's stack did not start."""
+
+
+class AirflowRefused(LaionError):
+    """Airflow's REST API answered a call with an error."""
+
+
+class DemoFailed(LaionError):
+    """The demo's run ended otherwise than it should."""

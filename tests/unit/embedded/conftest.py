@@ -1,0 +1,32 @@
+"""One embedded ClickHouse for all tests here; tables of a test live in a database of its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from clickhouse_connect.driver import Client
+
+from tests.embedded_server import EmbeddedServer
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(tmp_path_factory.mktemp("embedded")) as server:
+        yield server
+
+
+@pytest.fixture
+def database(embedded: EmbeddedServer) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    with embedded.client() as client:
+        client.command(f"CREATE DATABASE {name}")
+        yield name
+        client.command(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def client(embedded: EmbeddedServer, database: str) -> Iterator[Client]:
+    with embedded.client(database=database) as client:
+        yield client
