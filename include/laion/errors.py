@@ -20,6 +20,10 @@ class BadRequest(LaionError):
     """A parameter or a setting cannot be used as it is."""
 
 
+class BadSetting(BadRequest):
+    """An environment variable `LAION_…` has a value that it cannot have."""
+
+
 class UnknownDataset(BadRequest):
     """No profile has the name given as `dataset`."""
 

@@ -1,0 +1,158 @@
+"""The steps that are measured, each run in a process of its own: `python -m bench.steps NAME …`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def write_inputs(directory: str, rows: str) -> None:
+    """Write one shard of so many rows, 512-d, as the sample does."""
+    from laion.sample.dataset import write_shard
+
+    write_shard(Path(directory), 0, int(rows))
+
+
+def copy_inputs(directory: str, target: str) -> None:
+    """The bare copy of the input bytes: what reading and writing them costs at least."""
+    shutil.copytree(directory, target)
+
+
+def tutorial_convert(directory: str, target: str) -> None:
+    """The tutorial's method: one data frame with lists in it, written as CSV."""
+    import numpy as np
+    import pandas as pd
+
+    base = Path(directory)
+    metadata = pd.read_parquet(base / "metadata" / "metadata_0.parquet")
+    frame = pd.concat(
+        [
+            metadata[["url", "caption", "NSFW", "similarity"]],
+            pd.DataFrame(
+                {
+                    name: [row.tolist() for row in np.load(base / folder / f"{folder}_0.npy")]
+                    for name, folder in (
+                        ("image_embedding", "img_emb"),
+                        ("text_embedding", "text_emb"),
+                    )
+                }
+            ),
+        ],
+        axis=1,
+    )
+    frame["caption"] = frame["caption"].fillna("").map(lambda text: text.replace("'", " "))
+    frame.fillna({"NSFW": "", "similarity": 0}).to_csv(target, header=False)
+
+
+def tutorial_load(path: str) -> None:
+    """The tutorial's import of that CSV."""
+    with _client() as client, Path(path).open("rb") as file:
+        client.command(
+            "CREATE TABLE tutorial (id Int64, url String, caption String, NSFW String, "
+            "similarity Float32, image_embedding Array(Float32), text_embedding Array(Float32)) "
+            "ENGINE = MergeTree ORDER BY id"
+        )
+        client.raw_insert("tutorial", insert_block=file, fmt="CSV")
+
+
+def convert(directory: str, target: str) -> None:
+    """Ours, with every check."""
+    from laion.convert import convert_shard
+    from laion.download import find_local_files
+
+    convert_shard(find_local_files(_spec(directory), "0" * 8), Path(target))
+
+
+def load(directory: str, path: str) -> None:
+    """Ours: Parquet into the staging table."""
+    from laion.clickhouse.load import load_shard
+    from laion.clickhouse.schema import TableIdentity, ensure_base_table
+
+    with _client() as client:
+        ensure_base_table(client, "ours", TableIdentity("clip_retrieval", 512))
+        load_shard(client, _parquet(directory, path))
+
+
+def publish(directory: str, path: str) -> None:
+    """Ours: count, hash, swap."""
+    from laion.clickhouse.ledger import Ledger
+    from laion.clickhouse.publish import publish_shard
+    from laion.clickhouse.schema import ensure_ledger
+    from laion.shards import StagedShard
+
+    with _client() as client:
+        ensure_ledger(client)
+        parquet = _parquet(directory, path)
+        publish_shard(client, Ledger(client), StagedShard(parquet, "ours_staging_0_00000000", 0))
+
+
+def floor(rows: str, directory: str) -> None:
+    """The engine's own: the same rows from a Memory table into MergeTree, in one process.
+
+    Prints the CPU seconds of that statement alone.
+    """
+    import time
+
+    from chdb import _chdb
+
+    connection = _chdb.connect(directory)
+    columns = (
+        "id Int64, url String, caption String, NSFW String, similarity Float32, "
+        "image_embedding Array(Float32), text_embedding Array(Float32)"
+    )
+    vector = "arrayMap(i -> toFloat32(randNormal(0, 1, number, i)), range(512))"
+    connection.query(f"CREATE TABLE source ({columns}) ENGINE = Memory")
+    connection.query(
+        "INSERT INTO source SELECT number, toString(number), toString(number), '', 0, "
+        f"{vector}, {vector} FROM numbers({int(rows)})"
+    )
+    connection.query(f"CREATE TABLE target ({columns}) ENGINE = MergeTree ORDER BY id")
+    before = time.process_time()
+    connection.query("INSERT INTO target SELECT * FROM source")
+    print(json.dumps({"cpu_s": time.process_time() - before}))
+    connection.close()
+
+
+def _spec(directory: str) -> Any:
+    from laion.datasets import load_profile
+    from laion.shards import ShardSpec
+    from laion.sources import locate_source
+
+    source = locate_source(load_profile("clip_retrieval"), Path(directory).as_uri(), 0)
+    return ShardSpec("clip_retrieval", "ours", 0, source.urls(0), None, 512)
+
+
+def _parquet(directory: str, path: str) -> Any:
+    import pyarrow.parquet as pq
+
+    from laion.shards import ShardParquet
+
+    rows = pq.ParquetFile(path).metadata.num_rows
+    return ShardParquet(
+        spec=_spec(directory),
+        attempt="0" * 8,
+        path=path,
+        rows=rows,
+        size=Path(path).stat().st_size,
+        dimension=512,
+        rows_of={},
+        bad_vectors=0,
+        norms_off=0,
+        alignment="unknown",
+    )
+
+
+def _client() -> Any:
+    import clickhouse_connect
+
+    return clickhouse_connect.get_client(
+        host="127.0.0.1", port=int(os.environ["BENCH_PORT"]), autogenerate_session_id=False
+    )
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

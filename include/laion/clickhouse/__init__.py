@@ -1,0 +1,1 @@
+"""Everything that speaks SQL: tables, loading, ledger, search table."""

@@ -1,0 +1,85 @@
+"""ClickHouse's errors as this package's types. The client itself is clickhouse-connect's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError as DriverError
+from clickhouse_connect.driver.exceptions import OperationalError
+from urllib3.exceptions import HTTPError
+
+from laion.errors import (
+    ClickHouseAuthFailed,
+    ClickHouseBusy,
+    ClickHouseDatabaseMissing,
+    ClickHouseError,
+    ClickHouseUnreachable,
+)
+
+__all__ = ["DRIVER_ERRORS", "Client", "as_typed_error", "typed_errors"]
+
+DRIVER_ERRORS = (DriverError, HTTPError, OSError)
+
+AUTH_FAILED_CODES = frozenset({192, 193, 194, 516})
+DATABASE_MISSING_CODES = frozenset({81})
+ACCESS_DENIED_CODES = frozenset({497})
+BUSY_CODES = frozenset(
+    {
+        159,  # TIMEOUT_EXCEEDED
+        202,  # TOO_MANY_SIMULTANEOUS_QUERIES
+        209,  # SOCKET_TIMEOUT
+        210,  # NETWORK_ERROR
+        236,  # ABORTED, as on shutdown
+        241,  # MEMORY_LIMIT_EXCEEDED
+        242,  # TABLE_IS_READ_ONLY
+        252,  # TOO_MANY_PARTS
+        319,  # UNKNOWN_STATUS_OF_INSERT
+        999,  # KEEPER_EXCEPTION
+    }
+)
+
+
+@contextmanager
+def typed_errors(doing: str) -> Iterator[None]:
+    """Turn errors of the driver inside the block into ClickHouseError types.
+
+    `doing` completes the sentence "ClickHouse failed to …".
+    """
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        raise as_typed_error(error, doing) from error
+
+
+def as_typed_error(error: Exception, doing: str) -> ClickHouseError:
+    """Return the type that an error of the driver or of the connection stands for."""
+    code = getattr(error, "code", None)
+    text = _first_line(error)
+    if code in AUTH_FAILED_CODES:
+        return ClickHouseAuthFailed(
+            "ClickHouse refuses the user or password; check login and password of the Airflow "
+            f"connection. It says: {text}"
+        )
+    if code in DATABASE_MISSING_CODES:
+        return ClickHouseDatabaseMissing(
+            "the database named as schema of the Airflow connection does not exist; create it or "
+            f"correct the connection. ClickHouse says: {text}"
+        )
+    if code in ACCESS_DENIED_CODES:
+        return ClickHouseAuthFailed(
+            f"the user of the Airflow connection lacks a grant to {doing}: {text}"
+        )
+    if code in BUSY_CODES:
+        return ClickHouseBusy(f"ClickHouse could not {doing} just now: {text}")
+    if code is None and isinstance(error, (OperationalError, HTTPError, OSError)):
+        return ClickHouseUnreachable(
+            f"ClickHouse does not answer while asked to {doing}; check host, port and TLS of the "
+            f"Airflow connection and that the server is up. {text}"
+        )
+    return ClickHouseError(f"ClickHouse failed to {doing}: {text}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:1000]

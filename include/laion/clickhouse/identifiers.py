@@ -1,0 +1,34 @@
+"""Names of ClickHouse objects: checked and quoted here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+
+from laion.errors import BadIdentifier
+
+IDENTIFIER_PATTERN = r"[A-Za-z_][A-Za-z0-9_]{0,99}"
+
+
+def quote_identifier(name: str) -> str:
+    """Return `name` in backquotes. Raises BadIdentifier for anything but a plain identifier."""
+    if re.fullmatch(IDENTIFIER_PATTERN, name) is None:
+        raise BadIdentifier(
+            f"{name!r} cannot be used as a table name; use letters, digits and underscores, such "
+            "as 'laion400m'"
+        )
+    return f"`{name}`"
+
+
+def quote_string(text: str) -> str:
+    """Return `text` as a ClickHouse string literal, for statements that take no parameters."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def staging_table(table: str, shard: int, attempt: str) -> str:
+    """Return the name of the staging table of one attempt."""
+    return f"{table}_staging_{shard}_{attempt}"
+
+
+def search_table(table: str) -> str:
+    """Return the name of the search table of a base table."""
+    return f"{table}_search"

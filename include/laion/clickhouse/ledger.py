@@ -1,0 +1,210 @@
+"""The ledger: what happened to every shard, as append-only rows in ClickHouse.
+
+It is the one memory of this package. The gate, `shards="failed"`, backfill and the boards read
+it; nothing is decided from what Airflow remembers.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.statements import statement
+
+STAGES = ("plan", "download", "convert", "load", "validate", "publish")
+
+MAX_ERROR_CHARS = 4000
+
+
+@dataclass(frozen=True)
+class TaskOrigin:
+    """Which Airflow task instance an event comes from."""
+
+    dag_id: str
+    run_id: str
+    try_number: int = 1
+    map_index: int = -1
+    log_url: str = ""
+
+
+@dataclass(frozen=True)
+class ShardEvent:
+    """One row of the ledger; the server adds database and time."""
+
+    table: str
+    shard: int
+    dataset: str
+    origin: TaskOrigin
+    stage: str
+    state: str
+    attempt: str = ""
+    rows_expected: int = 0
+    rows_loaded: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    hash: int = 0
+    error_class: str = ""
+    error: str = ""
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the event as column values of shard_ledger."""
+        own = {k: v for k, v in self.__dict__.items() if k != "origin"}
+        stage_number = STAGES.index(self.stage)
+        return {**own, **self.origin.__dict__, "stage_number": stage_number}
+
+
+@dataclass
+class StageResult:
+    """Filled in by the code inside `record_stage`; lands in the event that ends the stage."""
+
+    rows_expected: int = 0
+    rows_loaded: int = 0
+    bytes: int = 0
+    hash: int = 0
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """A planned shard of a run and how it ended.
+
+    `state` is 'validated', 'validated by another run' or the stage that was reached and how.
+    """
+
+    shard: int
+    state: str
+    rows_expected: int
+    rows_loaded: int
+    seconds: float
+    error_class: str
+    error: str
+    log_url: str
+
+    @property
+    def is_published(self) -> bool:
+        return self.state.startswith("validated")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The ledger in the client's database."""
+
+    client: Client
+
+    def append(self, events: list[ShardEvent]) -> None:
+        """Write events, in order. Raises ClickHouseError."""
+        rows = [event.as_row() for event in events]
+        columns = list(rows[0])
+        with typed_errors("write to the ledger"):
+            self.client.insert(
+                "shard_ledger",
+                [[row[column] for column in columns] for row in rows],
+                column_names=columns,
+                settings={"async_insert": 0},
+            )
+
+    @contextmanager
+    def record_stage(self, start: ShardEvent) -> Iterator[StageResult]:
+        """Write a `started` event, run the block, write `done` or `failed` with its seconds.
+
+        The error of a failed block is recorded and goes on to the caller.
+        """
+        self.append([replace(start, state="started")])
+        began = time.monotonic()
+        result = StageResult(rows_expected=start.rows_expected)
+        try:
+            yield result
+        except Exception as error:
+            failed = replace(
+                start,
+                state="failed",
+                seconds=time.monotonic() - began,
+                rows_expected=result.rows_expected,
+                error_class=type(error).__name__,
+                error=str(error)[:MAX_ERROR_CHARS],
+            )
+            self.append([failed])
+            raise
+        self.append(
+            [replace(start, state="done", seconds=time.monotonic() - began, **result.__dict__)]
+        )
+
+    def record_run(
+        self,
+        origin: TaskOrigin,
+        *,
+        table: str,
+        dataset: str,
+        source: str,
+        shards: str,
+        params: dict[str, Any],
+    ) -> None:
+        """Write what a run was asked to do. `source` must carry no credentials."""
+        row = {
+            "dag_id": origin.dag_id,
+            "run_id": origin.run_id,
+            "table": table,
+            "dataset": dataset,
+            "source": source,
+            "shards": shards,
+            "params": json.dumps(params),
+        }
+        with typed_errors("write to the ledger"):
+            self.client.insert(
+                "ingest_runs",
+                [list(row.values())],
+                column_names=list(row),
+                settings={"async_insert": 0},
+            )
+
+    def frozen_shards(self, origin: TaskOrigin) -> str | None:
+        """Return the shards that this run was planned with before, or None when it was not."""
+        rows = self._rows("planned_shards", dag_id=origin.dag_id, run_id=origin.run_id)
+        return rows[0][0] if rows else None
+
+    def failed_shards(self, table: str) -> list[int]:
+        """Return the shards whose last attempt failed."""
+        return sorted(row[0] for row in self._rows("failed_shards", table=table))
+
+    def published_shards(self, table: str) -> list[int]:
+        """Return the shards that are in the base table."""
+        return sorted(row[0] for row in self._rows("published_shards", table=table))
+
+    def planned_shards(self, table: str) -> list[int]:
+        """Return every shard that any run ever planned for the table."""
+        return sorted(row[0] for row in self._rows("known_shards", table=table))
+
+    def newer_publication(self, table: str, shard: int, attempt: str) -> tuple[str, str] | None:
+        """Return (attempt, run_id) of a publication whose attempt started after this one."""
+        rows = self._rows("newer_publication", table=table, shard=shard, attempt=attempt)
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def publication(self, table: str, shard: int, attempt: str) -> tuple[int, int] | None:
+        """Return (rows, hash) with which an attempt was published, or None when it was not."""
+        rows = self._rows("published_event", table=table, shard=shard, attempt=attempt)
+        return (int(rows[0][0]), int(rows[0][1])) if rows else None
+
+    def attempts(self, event: ShardEvent) -> list[str]:
+        """Return the attempts that the event's run has made at the event's shard, but its own."""
+        rows = self._rows(
+            "attempts_of_run",
+            dag_id=event.origin.dag_id,
+            run_id=event.origin.run_id,
+            table=event.table,
+            shard=event.shard,
+        )
+        return [row[0] for row in rows if row[0] != event.attempt]
+
+    def run_outcomes(self, dag_id: str, run_id: str) -> list[ShardOutcome]:
+        """Return how every shard planned by a run ended, by shard number."""
+        return [
+            ShardOutcome(*row) for row in self._rows("run_shards", dag_id=dag_id, run_id=run_id)
+        ]
+
+    def _rows(self, name: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+        with typed_errors("read the ledger"):
+            return self.client.query(statement(name), parameters=parameters).result_rows

@@ -1,0 +1,93 @@
+"""The tables: created when absent, refused when they belong to something else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.identifiers import quote_string
+from laion.clickhouse.statements import statement
+from laion.errors import TableMismatch
+
+FORMAT_VERSION = 1
+"""Version of the base table's structure, recorded in the table's comment."""
+
+
+@dataclass(frozen=True)
+class TableIdentity:
+    """What a base table is for: one dataset, one dimension, one structure."""
+
+    dataset: str
+    dimension: int
+    format_version: int = FORMAT_VERSION
+
+    def as_comment(self) -> str:
+        return json.dumps(
+            {
+                "laion": {
+                    "dataset": self.dataset,
+                    "dimension": self.dimension,
+                    "format": self.format_version,
+                }
+            }
+        )
+
+    @classmethod
+    def from_comment(cls, comment: str) -> TableIdentity | None:
+        """Return the identity that a table's comment records, or None if it records none."""
+        try:
+            facts = json.loads(comment)["laion"]
+            return cls(facts["dataset"], int(facts["dimension"]), int(facts["format"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+def ensure_base_table(client: Client, table: str, identity: TableIdentity) -> None:
+    """Create the base table, or check that the existing one is for the same data.
+
+    An existing table is never altered or dropped. Raises TableMismatch.
+    """
+    comment = quote_string(identity.as_comment())
+    with typed_errors(f"create table {table}"):
+        client.command(statement("create_base", table=table, literals={"comment": comment}))
+    existing = read_identity(client, table)
+    if existing != identity:
+        raise TableMismatch(
+            f"table {table!r} holds dataset {existing.dataset!r} with {existing.dimension} "
+            f"dimensions (format {existing.format_version}); this run is for {identity.dataset!r} "
+            f"with {identity.dimension} (format {identity.format_version}). Choose another name "
+            "with the param `table`."
+        )
+
+
+def read_identity(client: Client, table: str) -> TableIdentity:
+    """Return what a base table is for. Raises TableMismatch when there is none of ours."""
+    comment = table_comment(client, table)
+    if comment is None:
+        raise TableMismatch(f"there is no table {table!r}; load at least one shard first")
+    identity = TableIdentity.from_comment(comment)
+    if identity is None:
+        raise TableMismatch(
+            f"table {table!r} exists and was not made by this package; it is left alone. Choose "
+            "another name with the param `table`."
+        )
+    return identity
+
+
+def table_comment(client: Client, table: str) -> str | None:
+    """Return the comment of a table in the client's database, or None when there is no table."""
+    with typed_errors(f"look at table {table}"):
+        found = client.query(
+            "SELECT comment FROM system.tables "
+            "WHERE database = currentDatabase() AND name = {table:String}",
+            parameters={"table": table},
+        ).result_rows
+    return str(found[0][0]) if found else None
+
+
+def ensure_ledger(client: Client) -> None:
+    """Create the ledger's tables and views where they are absent."""
+    with typed_errors("create the ledger"):
+        for name in ("create_shard_ledger", "create_ingest_runs", "create_shard_status"):
+            client.command(statement(name))

@@ -1,0 +1,21 @@
+CREATE TABLE IF NOT EXISTS $table
+(
+    id Int64,
+    url String,
+    caption String,
+    NSFW String,
+    similarity Float32,
+    image_embedding Array(Float32),
+    text_embedding Array(Float32),
+    shard UInt16,
+    LICENSE String,
+    width UInt32,
+    height UInt32,
+    original_width UInt32,
+    original_height UInt32,
+    key String
+)
+ENGINE = MergeTree
+PARTITION BY shard
+ORDER BY id
+COMMENT $comment

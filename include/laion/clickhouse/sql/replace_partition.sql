@@ -1,0 +1,1 @@
+ALTER TABLE $table REPLACE PARTITION $shard FROM $staging

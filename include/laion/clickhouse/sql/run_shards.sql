@@ -1,0 +1,49 @@
+-- Every shard planned by a run: is it published, and if not, how did it end? A publication counts
+-- when it is newer than the plan, be it by this run or by another that overtook it.
+WITH
+    planned AS
+    (
+        SELECT `database`, `table`, shard, min(at) AS planned_at
+        FROM shard_ledger
+        WHERE dag_id = {dag_id:String} AND run_id = {run_id:String}
+            AND `database` = currentDatabase() AND stage = 'plan'
+        GROUP BY `database`, `table`, shard
+    ),
+    own AS
+    (
+        SELECT
+            shard,
+            max(rows_expected) AS expected,
+            dateDiff('millisecond', minIf(at, attempt != ''), max(at)) / 1000 AS seconds,
+            argMax((stage, state, error_class, error, log_url), at) AS last
+        FROM shard_ledger
+        WHERE dag_id = {dag_id:String} AND run_id = {run_id:String}
+            AND `database` = currentDatabase()
+        GROUP BY shard
+    ),
+    published AS
+    (
+        SELECT l.shard AS shard, argMax((l.rows_loaded, l.run_id), l.at) AS newest
+        FROM shard_ledger AS l
+        INNER JOIN planned AS p
+            ON l.`database` = p.`database` AND l.`table` = p.`table` AND l.shard = p.shard
+        WHERE l.stage = 'publish' AND l.state = 'done' AND l.at > p.planned_at
+        GROUP BY l.shard
+    )
+SELECT
+    own.shard AS shard,
+    multiIf(
+        published.newest.2 = {run_id:String}, 'validated',
+        published.newest.2 != '', 'validated by another run',
+        own.last.1 = 'plan', 'not started',
+        concat(own.last.1, ' ', own.last.2)
+    ) AS state,
+    own.expected AS rows_expected,
+    published.newest.1 AS rows_loaded,
+    if(own.last.1 = 'plan', 0, round(own.seconds, 1)) AS seconds,
+    if(published.newest.2 = '', own.last.3, '') AS error_class,
+    if(published.newest.2 = '', own.last.4, '') AS error,
+    if(published.newest.2 = '', own.last.5, '') AS log_url
+FROM own
+LEFT JOIN published ON own.shard = published.shard
+ORDER BY shard

@@ -1,0 +1,138 @@
+"""The form of `laion_ingest` in the UI, and what a run makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from airflow.sdk import Param
+
+from laion.datasets import profile_names
+from laion.shards import SHARDS_PATTERN
+
+TABLE_PATTERN = r"^([A-Za-z_][A-Za-z0-9_]{0,69})?$"
+"""Shorter than an identifier may be: staging tables are named after it."""
+SOURCE_PATTERN = r"^(\s*(https?|file|s3)://[^\s,]+\s*(,\s*(https?|file|s3)://[^\s,]+\s*)*)?$"
+
+
+def ingest_params() -> dict[str, Param]:
+    """Return the params of `laion_ingest`, in the order of the form.
+
+    The form takes an empty field for missing unless null is allowed; over the API the empty
+    string does as well.
+    """
+    return {
+        "dataset": Param(
+            "sample",
+            type="string",
+            enum=profile_names(),
+            title="Dataset",
+            description="The profile that says where the files are and what is in them.",
+        ),
+        "shards": Param(
+            "all",
+            type=["null", "string"],
+            pattern=SHARDS_PATTERN,
+            title="Shards",
+            description="Numbers and ranges such as '0-9,12'; or 'all'; or, from the ledger, "
+            "'missing' or 'failed'; or nothing, to build only the index.",
+            examples=["0", "0-9,12", "all", "missing", "failed"],
+        ),
+        "source": Param(
+            None,
+            type=["null", "string"],
+            pattern=SOURCE_PATTERN,
+            title="Source",
+            description="Base URL of the files, or several separated by commas: 'https://…' or "
+            "'file:///…'. Empty: the dataset's own.",
+            examples=["https://mirror.example/laion", "file:///data/laion"],
+        ),
+        "table": Param(
+            None,
+            type=["null", "string"],
+            pattern=TABLE_PATTERN,
+            title="Table",
+            description="Name of the base table. Empty: the dataset's name.",
+        ),
+        "build_index": Param(
+            True,
+            type="boolean",
+            title="Build the search table",
+            description="Build '<table>_search' with a vector index when all shards are in.",
+        ),
+        "index_metric": Param(
+            "cosineDistance",
+            type="string",
+            enum=["cosineDistance", "L2Distance"],
+            title="Index metric",
+            description="The distance that the index answers; searches must use the same.",
+        ),
+        "index_quantization": Param(
+            "auto",
+            type="string",
+            enum=["auto", "f32", "f16", "bf16", "i8", "b1"],
+            title="Index quantization",
+            description="How vectors are kept inside the index; 'auto' is 'bf16'.",
+        ),
+        "tolerate_failed_shards": Param(
+            0,
+            type="integer",
+            minimum=0,
+            title="Tolerate failed shards",
+            description="The run succeeds with up to this many planned shards missing.",
+        ),
+        "max_bad_vectors": Param(
+            0,
+            type="integer",
+            minimum=0,
+            title="Bad vectors per shard",
+            description="Zero or non-finite vectors that a shard may have before it fails.",
+        ),
+        "strict_alignment": Param(
+            False,
+            type="boolean",
+            title="Strict alignment",
+            description="Fail, rather than warn, when images, texts and metadata do not seem to "
+            "belong together row by row.",
+        ),
+        "keep_parquet": Param(
+            False,
+            type="boolean",
+            title="Keep Parquet files",
+            description="Keep each shard's Parquet file below 'parquet/' of the staging area.",
+        ),
+    }
+
+
+@dataclass(frozen=True)
+class IngestRequest:
+    """The params of one run, as typed values."""
+
+    dataset: str
+    shards: str
+    source: str
+    table: str
+    build_index: bool
+    index_metric: str
+    index_quantization: str
+    tolerate_failed_shards: int
+    max_bad_vectors: int
+    strict_alignment: bool
+    keep_parquet: bool
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """Read a run's params, which Airflow has checked against `ingest_params`."""
+        values = {name: params[name] for name in cls.__dataclass_fields__}
+        texts = {name: (values[name] or "").strip() for name in ("shards", "source", "table")}
+        table = texts["table"] or values["dataset"]
+        quantization = values["index_quantization"]
+        return cls(
+            **{
+                **values,
+                **texts,
+                "table": table,
+                "index_quantization": "bf16" if quantization == "auto" else quantization,
+            }
+        )

@@ -1,0 +1,217 @@
+"""`make demo`, `make up` and `make down`: the product on one machine, on real parts."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from laion.clickhouse.ledger import Ledger, ShardOutcome
+from laion.clickhouse.search import SearchResult, search_exact, search_index
+from laion.errors import ClickHouseError, DemoFailed, LaionError
+from laion.sample.airflow_api import FINAL_STATES, AirflowApi
+from laion.sample.dataset import SHARD_ROWS
+from laion.sample.stack import PROJECT, Stack, StackInfo, running_stack
+
+DAG_ID = "laion_ingest"
+DATASET = "sample"
+RUN_TIMEOUT_S = 600
+POLL_S = 1.0
+HITS_SHOWN = 5
+
+console = Console()
+
+
+def run_demo(state: Path) -> None:
+    """Run the main job from nothing to a search, show it, and stop what was started.
+
+    Raises DemoFailed when the run is not green or the table is not what it should be.
+    """
+    began = time.monotonic()
+    if Stack(state).running() is not None:
+        raise DemoFailed(f"a demo is running already, with its state in {state}")
+    shutil.rmtree(state, ignore_errors=True)
+    console.print("Starting the embedded ClickHouse, the sample source and Airflow …")
+    with running_stack(state) as (stack, info):
+        console.print(f"Ready after {time.monotonic() - began:.0f} s. Airflow: {info.airflow_url}")
+        api, client = stack.airflow_api(info), stack.clickhouse_client(info)
+        run_id = api.trigger(DAG_ID, {"dataset": DATASET})
+        console.print(f"Triggered {DAG_ID}: {run_id}\n")
+        run_state = _watch(api, client, run_id)
+        outcomes = Ledger(client).run_outcomes(DAG_ID, run_id)
+        console.print(_shard_table(outcomes))
+        if run_state != "success":
+            raise DemoFailed(_why_it_failed(api, stack, run_id, run_state))
+        _check(client, outcomes)
+        _show_search(client)
+    console.print(f"\nEverything was stopped again. {time.monotonic() - began:.0f} s in all.")
+
+
+def _watch(api: AirflowApi, client: Client, run_id: str) -> str:
+    """Show every shard's progress until the run ends; return the run's state."""
+    deadline = time.monotonic() + RUN_TIMEOUT_S
+    with Live(console=console, refresh_per_second=4) as live:
+        while True:
+            run_state = api.run_state(DAG_ID, run_id)
+            live.update(_shard_table(_outcomes_so_far(client, run_id)))
+            if run_state in FINAL_STATES or time.monotonic() > deadline:
+                live.update("")
+                return run_state
+            time.sleep(POLL_S)
+
+
+def _outcomes_so_far(client: Client, run_id: str) -> list[ShardOutcome]:
+    try:
+        return Ledger(client).run_outcomes(DAG_ID, run_id)
+    except ClickHouseError:
+        # Before the first task of the run, there is no ledger.
+        return []
+
+
+def _shard_table(outcomes: list[ShardOutcome]) -> Table:
+    table = Table(title=f"Shards of {DATASET}", title_justify="left")
+    for heading, justify in (
+        ("shard", "right"),
+        ("expected", "right"),
+        ("loaded", "right"),
+        ("state", "left"),
+        ("seconds", "right"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for outcome in outcomes:
+        style = "green" if outcome.is_published else "red" if outcome.error_class else "yellow"
+        table.add_row(
+            f"{outcome.shard:05d}",
+            f"{outcome.rows_expected:,}" if outcome.rows_expected else "",
+            f"{outcome.rows_loaded:,}" if outcome.is_published else "",
+            f"[{style}]{outcome.state}[/]",
+            f"{outcome.seconds:.1f}" if outcome.seconds else "",
+        )
+    rows = sum(outcome.rows_loaded for outcome in outcomes)
+    counts = Counter(outcome.state for outcome in outcomes)
+    table.caption = f"{rows:,} rows in. " + ", ".join(f"{n} {state}" for state, n in counts.items())
+    table.caption_justify = "left"
+    return table
+
+
+def _check(client: Client, outcomes: list[ShardOutcome]) -> None:
+    """Raise DemoFailed unless the tables hold what the sample has, by their own count."""
+    expected = dict(enumerate(SHARD_ROWS))
+    query = f"SELECT shard, uniqExact(id) FROM {DATASET} GROUP BY shard"
+    counted = {int(row[0]): int(row[1]) for row in client.query(query).result_rows}
+    searchable = client.command(f"SELECT count() FROM {DATASET}_search")
+    if counted != expected:
+        raise DemoFailed(f"table {DATASET} has rows by shard {counted}, expected are {expected}")
+    if searchable != sum(SHARD_ROWS):
+        raise DemoFailed(f"table {DATASET}_search has {searchable} rows, not {sum(SHARD_ROWS)}")
+    if not all(outcome.is_published for outcome in outcomes):
+        raise DemoFailed("the ledger does not show every shard validated")
+    console.print(
+        f"[green]✓[/] {sum(counted.values()):,} rows in {len(counted)} shards, each once.\n"
+    )
+
+
+def _show_search(client: Client) -> None:
+    """Ask the tutorial's question of the base table and of the search table."""
+    caption, target = client.query(
+        f"SELECT caption, text_embedding FROM {DATASET} WHERE caption != '' ORDER BY id LIMIT 1"
+    ).result_rows[0]
+    console.print(f"Images whose embedding is nearest to the text {escape(repr(caption))}:")
+    for name, result in (
+        (f"brute force over {DATASET}", search_exact(client, DATASET, target)),
+        (f"vector index of {DATASET}_search", search_index(client, DATASET, target)),
+    ):
+        console.print(_hits_table(f"{name}: {result.seconds * 1000:.0f} ms", result))
+
+
+def _hits_table(title: str, result: SearchResult) -> Table:
+    table = Table("distance", "caption", title=title, title_justify="left")
+    for hit in result.hits[:HITS_SHOWN]:
+        table.add_row(f"{hit.distance:.3f}", escape(" ".join(hit.caption.split())[:90]))
+    return table
+
+
+def _why_it_failed(api: AirflowApi, stack: Stack, run_id: str, run_state: str) -> str:
+    lines = [f"the run {run_id} ended as {run_state!r}."]
+    for task in _failed_tasks(api, run_id):
+        name = f"task_id={task['task_id']}"
+        logs = stack.state / "airflow" / "logs" / f"dag_id={DAG_ID}" / f"run_id={run_id}" / name
+        if task["map_index"] >= 0:
+            logs /= f"map_index={task['map_index']}"
+        lines.append(f"  {task['task_id']} {task['rendered_map_index'] or ''}: log in {logs}")
+    for outcome in Ledger(stack.clickhouse_client(_require(stack))).run_outcomes(DAG_ID, run_id):
+        if outcome.error_class:
+            lines.append(f"  shard {outcome.shard:05d}: {outcome.error_class}: {outcome.error}")
+    return "\n".join(lines)
+
+
+def _failed_tasks(api: AirflowApi, run_id: str) -> list[dict[str, Any]]:
+    return [task for task in api.task_instances(DAG_ID, run_id) if task["state"] == "failed"]
+
+
+def _require(stack: Stack) -> StackInfo:
+    info = stack.running()
+    if info is None:
+        raise DemoFailed(f"the stack died; its logs are in {stack.state / 'logs'}")
+    return info
+
+
+def start_stack(state: Path) -> None:
+    """Start the stack and leave it running; running already, just say where."""
+    stack = Stack(state)
+    running = stack.running()
+    info = running or stack.start()
+    console.print(
+        f"{'Already running' if running else 'Running'}.\n"
+        f"  Airflow     {info.airflow_url}   user {info.airflow_user}, "
+        f"password {info.airflow_password}\n"
+        f"  ClickHouse  http://127.0.0.1:{info.clickhouse_port}   user default, "
+        f"password {info.clickhouse_password}\n"
+        f"  Sample      {info.source_url}\n"
+        f"  Logs        {_short(stack.state / 'logs')}\n\n"
+        f"Trigger {DAG_ID} in Airflow: Dags → {DAG_ID} → Trigger, and leave the form as it is.\n"
+        "Stop everything with: make down",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def stop_stack(state: Path) -> None:
+    """Stop what `start_stack` started."""
+    console.print("Stopped." if Stack(state).stop() else "Nothing was running.")
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path
+
+
+def main() -> int:
+    """Run one of the three commands and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m laion.sample.demo", description=__doc__)
+    parser.add_argument("command", choices=["run", "up", "down"])
+    parser.add_argument("--state", type=Path, required=True, help="directory for everything")
+    args = parser.parse_args()
+    command = {"run": run_demo, "up": start_stack, "down": stop_stack}[args.command]
+    try:
+        command(args.state)
+    except LaionError as error:
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; everything was stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

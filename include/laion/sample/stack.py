@@ -1,0 +1,251 @@
+"""The whole product on one machine: embedded ClickHouse, sample source and `airflow standalone`.
+
+Everything the stack writes lies below one directory, and `stack.json` there remembers what runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import clickhouse_connect
+import requests
+from clickhouse_connect.driver.client import Client
+
+from laion.errors import AirflowRefused, ProcessFailed
+from laion.sample.airflow_api import AirflowApi
+from laion.sample.processes import Process, free_port, start, wait_until
+
+PROJECT = Path(__file__).resolve().parents[3]
+START_TIMEOUT_S = 120
+AIRFLOW_PORT = 8080
+CLICKHOUSE_PORT = 8123
+SOURCE_PORT = 8090
+
+
+@dataclass(frozen=True)
+class StackInfo:
+    """Addresses, credentials and process ids of a running stack."""
+
+    airflow_url: str
+    airflow_user: str
+    airflow_password: str
+    clickhouse_port: int
+    clickhouse_password: str
+    source_url: str
+    pids: dict[str, int]
+
+
+@dataclass
+class Stack:
+    """A stack below `state`; `extra_env` goes to Airflow's processes."""
+
+    state: Path
+    extra_env: dict[str, str] = field(default_factory=dict)
+    _children: dict[str, Process] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.state = self.state.absolute()
+
+    @property
+    def info_file(self) -> Path:
+        return self.state / "stack.json"
+
+    def start(self) -> StackInfo:
+        """Start what the stack consists of, or return the running one. Raises ProcessFailed."""
+        running = self.running()
+        if running is not None:
+            return running
+        if not (PROJECT / "dags").is_dir():
+            raise ProcessFailed(f"{PROJECT} has no dags/: run this from a checkout of the project")
+        self.state.mkdir(parents=True, exist_ok=True)
+        try:
+            info = self._start()
+        except BaseException:
+            for process in reversed(self._children.values()):
+                process.stop()
+            raise
+        self.info_file.write_text(json.dumps(asdict(info), indent=2))
+        self.info_file.chmod(0o600)
+        return info
+
+    def running(self) -> StackInfo | None:
+        """Return the running stack, or None; a stack of which a part has died does not run."""
+        try:
+            info = StackInfo(**json.loads(self.info_file.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        return info if all(self._process(n, p).is_running for n, p in info.pids.items()) else None
+
+    def stop(self) -> bool:
+        """Stop everything the stack has started and return whether there was something."""
+        try:
+            pids = json.loads(self.info_file.read_text())["pids"]
+        except (FileNotFoundError, ValueError, KeyError):
+            return False
+        # Airflow first: its tasks use the other two.
+        for name in ("airflow", "source", "clickhouse"):
+            if name in pids:
+                self._process(name, pids[name]).stop()
+        self.info_file.unlink()
+        return True
+
+    def clickhouse_client(self, info: StackInfo) -> Client:
+        """Return a client of the stack's ClickHouse."""
+        return clickhouse_connect.get_client(
+            host="127.0.0.1",
+            port=info.clickhouse_port,
+            username="default",
+            password=info.clickhouse_password,
+            autogenerate_session_id=False,
+        )
+
+    def airflow_api(self, info: StackInfo) -> AirflowApi:
+        """Return a logged-in client of the stack's Airflow."""
+        api = AirflowApi(info.airflow_url, info.airflow_user, info.airflow_password)
+        api.log_in()
+        return api
+
+    def _start(self) -> StackInfo:
+        password = self._clickhouse_password()
+        env = dict(os.environ, PYTHONUNBUFFERED="1", CLICKHOUSE_PASSWORD=password)
+        python = [sys.executable, "-m"]
+        clickhouse_port = free_port(CLICKHOUSE_PORT)
+        clickhouse = self._launch(
+            "clickhouse",
+            [
+                *python,
+                "laion.embedded",
+                f"--path={self.state / 'clickhouse'}",
+                f"--port={clickhouse_port}",
+            ],
+            env,
+        )
+        source = self._launch(
+            "source",
+            [
+                *python,
+                "laion.sample",
+                "serve",
+                f"--directory={self.state / 'sample'}",
+                f"--port={free_port(SOURCE_PORT)}",
+            ],
+            env,
+        )
+        wait_until(clickhouse, lambda: _announced_url(clickhouse.log) is not None, START_TIMEOUT_S)
+        wait_until(source, lambda: _announced_url(source.log) is not None, START_TIMEOUT_S)
+        source_url = _announced_url(source.log) or ""
+
+        airflow_url = f"http://127.0.0.1:{free_port(AIRFLOW_PORT)}"
+        airflow = self._launch(
+            "airflow",
+            [str(Path(sys.executable).parent / "airflow"), "standalone"],
+            self.airflow_env(airflow_url, clickhouse_port, password, source_url),
+        )
+        wait_until(airflow, lambda: self._airflow_is_ready(airflow_url), START_TIMEOUT_S)
+        return StackInfo(
+            airflow_url=airflow_url,
+            airflow_user="admin",
+            airflow_password=self._airflow_password(),
+            clickhouse_port=clickhouse_port,
+            clickhouse_password=password,
+            source_url=source_url,
+            pids={name: process.pid for name, process in self._children.items()},
+        )
+
+    def _launch(self, name: str, command: list[str], env: dict[str, str]) -> Process:
+        process = start(name, command, self.state / "logs" / f"{name}.log", env)
+        self._children[name] = process
+        return process
+
+    def airflow_env(
+        self, airflow_url: str, clickhouse_port: int, password: str, source_url: str
+    ) -> dict[str, str]:
+        """Return the environment of Airflow's processes."""
+        connection = {
+            "conn_type": "clickhouse",
+            "host": "127.0.0.1",
+            "port": clickhouse_port,
+            "login": "default",
+            "password": password,
+            "schema": "default",
+        }
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        return {
+            **os.environ,
+            "PATH": path,
+            "AIRFLOW_HOME": str(self.state / "airflow"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__MAX_MAP_LENGTH": "5000",
+            "AIRFLOW__CORE__PARALLELISM": str(max(4, 2 * (os.cpu_count() or 1))),
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{airflow_url}/execution/",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": airflow_url.rpartition(":")[2],
+            "AIRFLOW__API__BASE_URL": airflow_url,
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW_CONN_CLICKHOUSE_DEFAULT": json.dumps(connection),
+            "LAION_STAGING_URI": (self.state / "staging").as_uri(),
+            "LAION_SAMPLE_SOURCE": source_url,
+            **self.extra_env,
+        }
+
+    def _airflow_is_ready(self, url: str) -> bool:
+        """Airflow is ready when its parts are healthy and the DAGs have been read."""
+        try:
+            health = requests.get(f"{url}/api/v2/monitor/health", timeout=5).json()
+            parts = ("metadatabase", "scheduler", "dag_processor")
+            if any(health[part]["status"] != "healthy" for part in parts):
+                return False
+            api = AirflowApi(url, "admin", self._airflow_password())
+            api.log_in()
+            api.get("dags/laion_ingest")
+        except (requests.RequestException, KeyError, ValueError, AirflowRefused, FileNotFoundError):
+            return False
+        return True
+
+    def _airflow_password(self) -> str:
+        generated = self.state / "airflow" / "simple_auth_manager_passwords.json.generated"
+        return str(json.loads(generated.read_text())["admin"])
+
+    def _clickhouse_password(self) -> str:
+        """Return the password of this state directory, made on first use."""
+        file = self.state / "clickhouse.password"
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_urlsafe(16))
+        return file.read_text()
+
+    def _process(self, name: str, pid: int) -> Process:
+        """Return a process that this object has started, or that another one has."""
+        return self._children.get(name) or Process(name, pid, self.state / "logs" / f"{name}.log")
+
+
+@contextmanager
+def running_stack(
+    state: Path, extra_env: dict[str, str] | None = None
+) -> Iterator[tuple[Stack, StackInfo]]:
+    """Start a stack for the length of the block."""
+    stack = Stack(state, extra_env or {})
+    info = stack.start()
+    try:
+        yield stack, info
+    finally:
+        stack.stop()
+
+
+def _announced_url(log: Path) -> str | None:
+    match = re.search(r"http://127\.0\.0\.1:\d+", log.read_text(errors="replace"))
+    return match[0] if match else None

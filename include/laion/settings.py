@@ -1,0 +1,80 @@
+"""Every setting of this package, read from environment variables `LAION_<NAME>`."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from laion.errors import BadSetting
+
+
+def _default_staging_uri() -> str:
+    airflow_home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser().absolute()
+    return (airflow_home / "laion-staging").as_uri()
+
+
+class Settings(BaseSettings):
+    """Settings that belong to an installation, not to a run; a run's choices are DAG params."""
+
+    model_config = SettingsConfigDict(env_prefix="LAION_", frozen=True)
+
+    clickhouse_conn_id: str = Field(
+        "clickhouse_default", description="Airflow connection of the target ClickHouse."
+    )
+    alerts_conn_id: str = Field(
+        "laion_alerts", description="Airflow connection (type apprise) that alerts go to."
+    )
+    staging_uri: str = Field(
+        default_factory=_default_staging_uri,
+        description="Directory (`file://…`) for files between download and load; workers share it.",
+    )
+    max_shards_in_flight: int = Field(
+        default_factory=lambda: 2 * (os.cpu_count() or 1),
+        ge=1,
+        description="Shards that may lie in the staging area at once; a download waits for room.",
+    )
+    max_parallel_downloads: int = Field(
+        4, ge=1, description="Shards downloaded at once, over all runs."
+    )
+    max_parallel_converts: int = Field(
+        default_factory=lambda: max(1, (os.cpu_count() or 1) // 2),
+        ge=1,
+        description="Shards converted at once, over all runs.",
+    )
+    max_parallel_loads: int = Field(
+        default_factory=lambda: max(1, (os.cpu_count() or 1) // 2),
+        ge=1,
+        description="Shards loaded at once, over all runs.",
+    )
+    pool: str = Field(
+        "", description="Airflow pool of the shard tasks; it must exist. Empty: the default pool."
+    )
+    connect_timeout_s: float = Field(
+        10, gt=0, description="Seconds to wait for a source to accept a connection."
+    )
+    read_timeout_s: float = Field(
+        60, gt=0, description="Seconds to wait for the next bytes of a source."
+    )
+    retries: int = Field(3, ge=0, description="Retries of a task whose error may pass by itself.")
+    retry_delay_s: float = Field(
+        5, ge=0, description="Seconds before the first retry; each further one waits twice as long."
+    )
+    search_buckets: int = Field(
+        8, ge=1, le=64, description="Partitions of a search table, each a range of shards."
+    )
+
+
+@cache
+def get_settings() -> Settings:
+    """Return the settings of this process. Raises BadSetting, naming the variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"LAION_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+        )
+        raise BadSetting(f"a setting cannot be used: {problems}") from error

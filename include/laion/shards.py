@@ -1,0 +1,151 @@
+"""What passes between the tasks of one shard, and how people name shards.
+
+Every record carries its own shard number and attempt, is small, and survives JSON: mapped
+task instances must never be told apart by their position in a list.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from laion.errors import BadShards
+
+VECTORS = ("image_embedding", "text_embedding")
+ROLES = (*VECTORS, "metadata")
+"""What the files of a shard are for; also the names of the vector columns."""
+
+MAX_SHARD = 65_535
+"""`shard` is a UInt16 column."""
+
+ROWS_PER_SHARD_LIMIT = 100_000_000
+"""`id = shard * ROWS_PER_SHARD_LIMIT + row`, so a shard has fewer rows than this."""
+
+SHARDS_PATTERN = r"^(all|missing|failed|\d{1,5}(-\d{1,5})?(\s*,\s*\d{1,5}(-\d{1,5})?)*)?$"
+SHARDS_HELP = "such as '0', '0-9,12', 'all', 'missing' or 'failed'"
+
+
+def parse_shards(expression: str) -> list[int]:
+    """Return the sorted shard numbers that `"0-9,12"` names, each once.
+
+    The words `all`, `missing` and `failed` depend on a dataset or on the ledger and are not
+    resolved here. Raises BadShards.
+    """
+    numbers: set[int] = set()
+    for part in expression.split(","):
+        match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
+        if match is None:
+            raise BadShards(
+                f"shards: cannot read {part.strip()!r} in {expression!r}; {SHARDS_HELP}"
+            )
+        first = int(match[1])
+        last = int(match[2]) if match[2] else first
+        if last < first:
+            raise BadShards(f"shards: {part.strip()!r} ends before it starts; write {last}-{first}")
+        if last > MAX_SHARD:
+            raise BadShards(f"shards: {last} is too large; shards are numbered 0 to {MAX_SHARD}")
+        numbers.update(range(first, last + 1))
+    return sorted(numbers)
+
+
+def format_shards(numbers: list[int]) -> str:
+    """Return the shortest expression that `parse_shards` reads as `numbers`."""
+    parts: list[str] = []
+    ordered = sorted(set(numbers))
+    start = 0
+    for i, number in enumerate(ordered):
+        if i + 1 < len(ordered) and ordered[i + 1] == number + 1:
+            continue
+        parts.append(str(number) if i == start else f"{ordered[start]}-{number}")
+        start = i + 1
+    return ",".join(parts)
+
+
+def shard_label(number: int) -> str:
+    """Return how a shard is shown to people: `shard 00042`."""
+    return f"shard {number:05d}"
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A frozen dataclass of JSON values."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        return cls(**value)
+
+
+@dataclass(frozen=True)
+class ShardSpec(_Record):
+    """A shard as planned: where it comes from, where it goes, what is known beforehand."""
+
+    dataset: str
+    table: str
+    shard: int
+    urls: dict[str, str]
+    rows: int | None = None
+    dimension: int | None = None
+
+    @property
+    def label(self) -> str:
+        return shard_label(self.shard)
+
+
+@dataclass(frozen=True)
+class ShardFiles(_Record):
+    """The three files of a shard as local paths; sizes in bytes.
+
+    `staged` is False when the files are the source's own and must not be touched.
+    """
+
+    spec: ShardSpec
+    attempt: str
+    paths: dict[str, str]
+    sizes: dict[str, int]
+    staged: bool
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        return cls(**{**value, "spec": ShardSpec.from_json(value["spec"])})
+
+
+@dataclass(frozen=True)
+class ShardParquet(_Record):
+    """The one Parquet file of a shard.
+
+    `rows_of` counts the rows of each source file, `bad_vectors` the vectors that are zero or
+    not finite, `norms_off` those whose length differs from 1 by more than the tolerance;
+    `alignment` is 'aligned', 'unclear' or 'unknown'.
+    """
+
+    spec: ShardSpec
+    attempt: str
+    path: str
+    rows: int
+    size: int
+    dimension: int
+    rows_of: dict[str, int]
+    bad_vectors: int
+    norms_off: int
+    alignment: str
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        return cls(**{**value, "spec": ShardSpec.from_json(value["spec"])})
+
+
+@dataclass(frozen=True)
+class StagedShard(_Record):
+    """A shard in its staging table, not yet visible to readers."""
+
+    parquet: ShardParquet
+    staging_table: str
+    rows_written: int
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        return cls(**{**value, "parquet": ShardParquet.from_json(value["parquet"])})

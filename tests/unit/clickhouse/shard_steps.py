@@ -1,0 +1,68 @@
+"""A shard's way into ClickHouse, step by step, as the tasks of a run take it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from clickhouse_connect.driver.client import Client
+
+from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
+from laion.clickhouse.load import load_shard
+from laion.clickhouse.publish import ShardContents, publish_shard
+from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
+from laion.convert import Rules, convert_shard
+from laion.shards import ShardFiles, StagedShard
+from tests.shard_files import ATTEMPT, DIMENSION, files_of
+
+TABLE = "little"
+ORIGIN = TaskOrigin(dag_id="laion_ingest", run_id="run_1", log_url="http://airflow/log")
+IDENTITY = TableIdentity(dataset="little", dimension=DIMENSION)
+
+
+def make_tables(client: Client, table: str = TABLE) -> Ledger:
+    """Create the base table and the ledger, as `plan` does."""
+    ensure_ledger(client)
+    ensure_base_table(client, table, IDENTITY)
+    return Ledger(client)
+
+
+def event(shard: int, stage: str, state: str, attempt: str = ATTEMPT, **more: object) -> ShardEvent:
+    """Return an event of a shard; `run_id` names another run."""
+    origin = replace(ORIGIN, run_id=str(more.pop("run_id", ORIGIN.run_id)))
+    start = ShardEvent(TABLE, shard, "little", origin, stage, state, attempt)
+    return replace(start, **more)  # type: ignore[arg-type]
+
+
+def stage_shard(
+    client: Client, files: ShardFiles, directory: Path, rules: Rules | None = None
+) -> StagedShard:
+    """Convert and load a shard, beginning its attempt in the ledger."""
+    Ledger(client).append([event(files.spec.shard, "download", "started", files.attempt)])
+    target = directory / f"{files.spec.shard}-{files.attempt}.parquet"
+    return load_shard(client, convert_shard(files, target, rules))
+
+
+def publish(client: Client, staged: StagedShard) -> ShardContents:
+    """Publish a staged shard and record it, as `validate` does."""
+    ledger = Ledger(client)
+    contents = publish_shard(client, ledger, staged)
+    spec, attempt = staged.parquet.spec, staged.parquet.attempt
+    done = event(spec.shard, "publish", "done", attempt)
+    ledger.append([replace(done, rows_loaded=contents.rows, hash=contents.hash)])
+    return contents
+
+
+def publish_files(
+    client: Client,
+    source: Path,
+    shard: int,
+    directory: Path,
+    *,
+    attempt: str = ATTEMPT,
+    rules: Rules | None = None,
+) -> StagedShard:
+    """Take the files of a shard all the way into the base table; its staging table stays."""
+    staged = stage_shard(client, files_of(source, shard, attempt=attempt), directory, rules)
+    publish(client, staged)
+    return staged

@@ -1,0 +1,50 @@
+"""The connection `clickhouse_default`, working and not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from laion.errors import (
+    ClickHouseAuthFailed,
+    ClickHouseDatabaseMissing,
+    ClickHouseError,
+    ClickHouseUnreachable,
+)
+from laion.orchestration.connections import clickhouse_client
+from tests.embedded_server import EmbeddedServer
+
+
+def connect_to(monkeypatch: pytest.MonkeyPatch, connection: dict[str, object]) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_CLICKHOUSE_DEFAULT", json.dumps(connection))
+
+
+def test_the_schema_of_the_connection_is_the_database(
+    clickhouse_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect_to(monkeypatch, {**clickhouse_server.airflow_connection, "schema": "system"})
+
+    with clickhouse_client() as client:
+        assert client.command("SELECT currentDatabase()") == "system"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "advice"),
+    [
+        ({"port": 1}, ClickHouseUnreachable, "check host, port and TLS"),
+        ({"password": "wrong"}, ClickHouseAuthFailed, "check login and password"),
+        ({"schema": "no_such_database"}, ClickHouseDatabaseMissing, "create it or correct"),
+    ],
+)
+def test_a_connection_that_does_not_work_says_what_is_wrong_with_it(
+    clickhouse_server: EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: dict[str, object],
+    error: type[ClickHouseError],
+    advice: str,
+) -> None:
+    connect_to(monkeypatch, {**clickhouse_server.airflow_connection, **wrong})
+
+    with pytest.raises(error, match=advice), clickhouse_client():
+        pass

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from laion.errors import BadSource, DiskFull
+from laion.storage import STALE_AFTER_S, StagingArea, disk_full_as_error
+
+NOW = 2_000_000_000.0
+STALE = NOW - STALE_AFTER_S - 1
+
+
+def attempt(number: int) -> str:
+    return f"{number:08x}"
+
+
+@pytest.fixture
+def area(tmp_path: Path) -> StagingArea:
+    return StagingArea(tmp_path / "staging", capacity=3)
+
+
+def claim(area: StagingArea, number: int, table: str = "hold") -> Path:
+    directory = area.claim(table, number, attempt(number))
+    assert directory is not None
+    return directory
+
+
+def touch(path: Path, at: float) -> None:
+    os.utime(path, (at, at))
+
+
+class TestUri:
+    def test_a_directory_of_this_machine_is_taken(self, tmp_path: Path) -> None:
+        assert StagingArea.from_uri((tmp_path / "a b").as_uri(), 3).root == tmp_path / "a b"
+
+    @pytest.mark.parametrize("uri", ["s3://bucket/x", "http://host/x", "/data/staging"])
+    def test_another_kind_is_refused_with_the_settings_name(self, uri: str) -> None:
+        with pytest.raises(BadSource, match=r"LAION_STAGING_URI.*file:///"):
+            StagingArea.from_uri(uri, 3)
+
+
+class TestClaim:
+    def test_it_makes_the_directory_of_the_attempt(self, area: StagingArea) -> None:
+        directory = area.claim("hold", 7, "aaaa0001")
+
+        assert directory == area.directory("hold", 7, "aaaa0001")
+        assert directory.is_dir()
+
+    def test_claims_are_let_in_up_to_the_capacity(self, area: StagingArea) -> None:
+        assert all(area.claim("hold", n, attempt(n)) for n in range(3))
+
+    def test_a_claim_above_the_capacity_is_turned_away_and_leaves_nothing(
+        self, area: StagingArea
+    ) -> None:
+        for number in range(3):
+            claim(area, number)
+
+        assert area.claim("hold", 3, attempt(3)) is None
+        assert not area.directory("hold", 3, attempt(3)).exists()
+
+    def test_all_tables_share_the_capacity(self, area: StagingArea) -> None:
+        for number, table in enumerate(("a", "b", "c")):
+            claim(area, number, table)
+
+        assert area.claim("d", 3, attempt(3)) is None
+
+    def test_a_release_makes_room_for_the_next(self, area: StagingArea) -> None:
+        for number in range(3):
+            claim(area, number)
+
+        area.release("hold", 1, attempt(1))
+
+        assert area.claim("hold", 3, attempt(3)) is not None
+
+    def test_eight_claims_at_once_never_exceed_the_capacity(self, area: StagingArea) -> None:
+        for round_ in range(20):
+            start = threading.Barrier(8)
+
+            def claim_at_once(
+                number: int, round_: int = round_, start: threading.Barrier = start
+            ) -> Path | None:
+                start.wait()
+                return area.claim("hold", number, attempt(100 * round_ + number))
+
+            with ThreadPoolExecutor(8) as pool:
+                claimed = [path for path in pool.map(claim_at_once, range(8)) if path]
+            assert len(claimed) <= 3
+            assert sorted(claimed) == sorted(area.root.glob("*/*"))
+            for path in claimed:
+                path.rmdir()
+
+
+class TestRelease:
+    def test_it_deletes_its_own_directory_with_its_files_and_no_other(
+        self, area: StagingArea
+    ) -> None:
+        mine, other = claim(area, 1), claim(area, 2)
+        (mine / "1.parquet").touch()
+        (other / "2.parquet").touch()
+
+        area.release("hold", 1, attempt(1))
+
+        assert not mine.exists()
+        assert (other / "2.parquet").exists()
+
+    def test_another_attempt_at_the_same_shard_stays(self, area: StagingArea) -> None:
+        other = area.claim("hold", 1, "bbbb0001")
+        claim(area, 1)
+
+        area.release("hold", 1, attempt(1))
+
+        assert other is not None
+        assert other.exists()
+
+    def test_a_directory_that_is_gone_is_no_error(self, area: StagingArea) -> None:
+        area.release("hold", 1, attempt(1))
+
+
+class TestSweep:
+    def test_it_deletes_attempts_that_nobody_has_touched_for_long(self, area: StagingArea) -> None:
+        stale, fresh = claim(area, 1), claim(area, 2)
+        touch(stale, STALE)
+        touch(fresh, NOW - 1)
+
+        assert area.sweep(NOW) == [stale]
+        assert (stale.exists(), fresh.exists()) == (False, True)
+
+    def test_a_file_that_is_being_written_keeps_its_attempt(self, area: StagingArea) -> None:
+        directory = claim(area, 1)
+        (directory / "img_emb_1.npy.part").touch()
+        touch(directory / "img_emb_1.npy.part", NOW - 1)
+        touch(directory, STALE)
+
+        assert area.sweep(NOW) == []
+        assert directory.exists()
+
+    def test_files_that_are_no_attempts_are_left_alone(self, area: StagingArea) -> None:
+        kept = area.root / "parquet" / "hold" / "1.parquet"
+        kept.parent.mkdir(parents=True)
+        kept.touch()
+        for path in (kept, kept.parent, kept.parent.parent):
+            touch(path, STALE)
+
+        assert area.sweep(NOW) == []
+        assert kept.exists()
+
+
+class TestDiskFull:
+    def test_it_says_where_what_was_needed_and_which_settings_help(self, tmp_path: Path) -> None:
+        with (
+            pytest.raises(DiskFull, match=r"a\.npy needs 5 bytes.*LAION_STAGING_URI") as caught,
+            disk_full_as_error(tmp_path, "a.npy needs 5 bytes"),
+            Path("/dev/full").open("wb", buffering=0) as file,
+        ):
+            file.write(b"x")
+        assert str(tmp_path) in str(caught.value)
+
+    def test_other_errors_pass_through(self, tmp_path: Path) -> None:
+        with pytest.raises(OSError, match="denied") as caught, disk_full_as_error(tmp_path, ""):
+            raise OSError(errno.EACCES, "denied")
+        assert not isinstance(caught.value, DiskFull)
