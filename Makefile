@@ -16,7 +16,7 @@ STATE := .state
 .PHONY: help setup demo up down test lint bench lock env
 
 help:
-	@sed -n 's/^# //p' $(MAKEFILE_LIST)
+	@sed -n 's/^# make /make /p' $(MAKEFILE_LIST)
 
 setup: $(STAMP)
 
