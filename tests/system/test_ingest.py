@@ -67,7 +67,7 @@ def test_one_shard_broken_then_repaired(job: Job, alerts: AlertReceiver) -> None
     assert (job.parts(0), job.parts(2)) == good
 
 
-def test_failed_and_missing_shards_by_name(job: Job) -> None:
+def test_failed_and_missing_shards_by_name_and_a_plan_that_stays(job: Job) -> None:
     job.write_shards(100, 100, 100)
     hidden = job.source / "metadata" / "metadata_2.parquet"
     kept = hidden.read_bytes()
@@ -82,6 +82,11 @@ def test_failed_and_missing_shards_by_name(job: Job) -> None:
     assert state == "success"
     assert job.task_states(run_id, "ingest_shard.validate_shard") == ["success"]
     assert sorted(job.rows_by_shard()) == [0, 1, 2]
+
+    others = job.parts(0), job.parts(1)
+    assert job.clear(run_id, task_ids=["plan"], include_downstream=True) == "success"
+    assert job.task_states(run_id, "ingest_shard.validate_shard") == ["success"]
+    assert (job.parts(0), job.parts(1)) == others
 
     run_id, state = job.run(shards="missing")
     assert state == "success"

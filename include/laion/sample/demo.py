@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from rich.console import Console
@@ -21,7 +21,7 @@ from laion.clickhouse.search import SearchResult, search_exact, search_index
 from laion.errors import ClickHouseError, DemoFailed, LaionError
 from laion.sample.airflow_api import FINAL_STATES, AirflowApi
 from laion.sample.dataset import SHARD_ROWS
-from laion.sample.stack import PROJECT, Stack, StackInfo, running_stack
+from laion.sample.stack import PROJECT, Stack, running_stack
 
 DAG_ID = "laion_ingest"
 DATASET = "sample"
@@ -48,7 +48,7 @@ def run_demo(state: Path) -> None:
         run_id = api.trigger(DAG_ID, {"dataset": DATASET})
         console.print(f"Triggered {DAG_ID}: {run_id}\n")
         run_state = _watch(api, client, run_id)
-        outcomes = Ledger(client).run_outcomes(DAG_ID, run_id)
+        outcomes = _outcomes_so_far(client, run_id)
         console.print(_shard_table(outcomes))
         if run_state != "success":
             raise DemoFailed(_why_it_failed(api, stack, run_id, run_state))
@@ -142,28 +142,26 @@ def _hits_table(title: str, result: SearchResult) -> Table:
 
 
 def _why_it_failed(api: AirflowApi, stack: Stack, run_id: str, run_state: str) -> str:
+    """Return each failed task's error and where its log is."""
     lines = [f"the run {run_id} ended as {run_state!r}."]
-    for task in _failed_tasks(api, run_id):
-        name = f"task_id={task['task_id']}"
-        logs = stack.state / "airflow" / "logs" / f"dag_id={DAG_ID}" / f"run_id={run_id}" / name
-        if task["map_index"] >= 0:
-            logs /= f"map_index={task['map_index']}"
-        lines.append(f"  {task['task_id']} {task['rendered_map_index'] or ''}: log in {logs}")
-    for outcome in Ledger(stack.clickhouse_client(_require(stack))).run_outcomes(DAG_ID, run_id):
-        if outcome.error_class:
-            lines.append(f"  shard {outcome.shard:05d}: {outcome.error_class}: {outcome.error}")
+    for task in api.task_instances(DAG_ID, run_id):
+        if task["state"] != "failed":
+            continue
+        log = stack.task_log(DAG_ID, run_id, task["task_id"], task["map_index"])
+        lines.append(f"  {task['task_id']} {task['rendered_map_index'] or ''}")
+        lines.append(f"    {_last_error(log) if log else 'it never started'}")
+        lines.append(f"    log: {log or stack.state / 'logs'}")
     return "\n".join(lines)
 
 
-def _failed_tasks(api: AirflowApi, run_id: str) -> list[dict[str, Any]]:
-    return [task for task in api.task_instances(DAG_ID, run_id) if task["state"] == "failed"]
-
-
-def _require(stack: Stack) -> StackInfo:
-    info = stack.running()
-    if info is None:
-        raise DemoFailed(f"the stack died; its logs are in {stack.state / 'logs'}")
-    return info
+def _last_error(log: Path) -> str:
+    """Return the last error of a task's log, which is one JSON object per line."""
+    error = "the log shows no error"
+    for line in log.read_text().splitlines():
+        event = json.loads(line)
+        for detail in event.get("error_detail", [])[:1]:
+            error = f"{detail['exc_type']}: {detail['exc_value']}"
+    return error
 
 
 def start_stack(state: Path) -> None:

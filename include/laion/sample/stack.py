@@ -113,6 +113,14 @@ class Stack:
         api.log_in()
         return api
 
+    def task_log(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Path | None:
+        """Return the log of the last try of a task instance, or None when it has none."""
+        logs = self.state / "airflow" / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}"
+        logs /= f"task_id={task_id}"
+        if map_index >= 0:
+            logs /= f"map_index={map_index}"
+        return max(logs.glob("attempt=*.log"), key=lambda log: log.stat().st_mtime, default=None)
+
     def _start(self) -> StackInfo:
         password = self._clickhouse_password()
         env = dict(os.environ, PYTHONUNBUFFERED="1", CLICKHOUSE_PASSWORD=password)
