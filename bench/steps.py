@@ -102,9 +102,10 @@ def floor(rows: str, directory: str) -> None:
     connection = _chdb.connect(directory)
     columns = (
         "id Int64, url String, caption String, NSFW String, similarity Float32, "
-        "image_embedding Array(Float32), text_embedding Array(Float32)"
+        "image_embedding Array(Float32) CODEC(NONE), text_embedding Array(Float32) CODEC(NONE)"
     )
-    vector = "arrayMap(i -> toFloat32(randNormal(0, 1, number, i)), range(512))"
+    # Not random, but as little compressible.
+    vector = "arrayMap(i -> toFloat32(sin(number * 7919 + i)), range(512))"
     connection.query(f"CREATE TABLE source ({columns}) ENGINE = Memory")
     connection.query(
         "INSERT INTO source SELECT number, toString(number), toString(number), '', 0, "

@@ -30,10 +30,8 @@ from laion.storage import disk_full_as_error
 
 log = logging.getLogger(__name__)
 
-BATCH_ROWS = 8192
-"""Rows in memory at once: 16 MB per float32 copy of a 512-d column."""
-
-ROW_GROUP_ROWS = 8 * BATCH_ROWS
+BATCH_ROWS = 4096
+"""Rows in memory at once: 8 MB per float32 copy of a 512-d column."""
 
 TEXT_COLUMNS = ("url", "caption", "NSFW", "LICENSE", "key")
 SIZE_COLUMNS = ("width", "height", "original_width", "original_height")
@@ -87,7 +85,7 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
                     ids = files.spec.shard * ROWS_PER_SHARD_LIMIT + np.arange(first, last)
                     columns = [pa.array(ids, pa.int64()), *table.columns]
                     columns += [_as_bytes(raw[role]) for role in VECTORS]
-                    writer.write_table(pa.table(columns, schema=schema), ROW_GROUP_ROWS)
+                    writer.write_table(pa.table(columns, schema=schema))
                     for array in vectors.values():
                         forget_pages(array)
                     first = last
@@ -160,7 +158,7 @@ def _check_dimension(label: str, vectors: dict[str, FloatArray], expected: int |
 
 def _open_metadata(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise BadMetadata(f"{path} is no Parquet file: {error}") from error
 

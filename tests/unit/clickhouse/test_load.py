@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from laion.clickhouse.load import load_shard, stream_shard
-from laion.convert import BATCH_ROWS, convert_shard
+from laion.clickhouse.load import BATCH_ROWS, load_shard, stream_shard
+from laion.convert import convert_shard
 from laion.errors import ClickHouseError, StagingGone
 from laion.shards import VECTORS, ShardParquet
 from tests.shard_files import (
@@ -100,17 +100,16 @@ def test_vectors_arrive_as_float32(
     np.testing.assert_array_equal([row[0] for row in found], vectors.astype(np.float32))
 
 
-def test_the_stream_has_one_batch_in_memory_at_a_time(
-    shard_directory: Path, tmp_path: Path
-) -> None:
+def test_the_stream_is_made_of_small_batches(shard_directory: Path, tmp_path: Path) -> None:
     files = write_little_shard(shard_directory, rows=2 * BATCH_ROWS + 1)
     parquet = convert_shard(files, tmp_path / "0.parquet")
 
     with pq.ParquetFile(parquet.path) as file:
         chunks = list(stream_shard(file, 0, DIMENSION))
 
-    table = pa.ipc.open_stream(b"".join(chunks)).read_all()
-    assert len(chunks) == 4
+    batches = list(pa.ipc.open_stream(b"".join(chunks)))
+    assert [len(batch) for batch in batches] == [BATCH_ROWS, BATCH_ROWS, 1]
+    table = pa.Table.from_batches(batches)
     for role in VECTORS:
         flat = table[role].combine_chunks().flatten().to_numpy()
         np.testing.assert_array_equal(

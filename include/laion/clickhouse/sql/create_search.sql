@@ -5,8 +5,9 @@ CREATE TABLE $shadow
     caption String,
     NSFW String,
     similarity Float32,
-    image_embedding Array(Float32),
-    text_embedding Array(Float32),
+    -- Uncompressed: LZ4 would save 5 % of the disk and cost a scan a third more CPU.
+    image_embedding Array(Float32) CODEC(NONE),
+    text_embedding Array(Float32) CODEC(NONE),
     shard UInt16,
     LICENSE String,
     width UInt32,
