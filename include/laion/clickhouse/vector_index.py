@@ -109,21 +109,21 @@ def _build(
         comment = {
             "laion": {"search_of": table, "dimension": dimension, "built_with": options.__dict__}
         }
+        table_options = {
+            "shards_per_bucket": str(per_bucket),
+            "comment": quote_string(json.dumps(comment)),
+        }
+        index_options = {
+            "metric": quote_string(options.metric),
+            "dimension": str(dimension),
+            "quantization": quote_string(options.quantization),
+            "m": str(options.m),
+            "ef_construction": str(options.ef_construction),
+        }
         client.command(
-            statement(
-                "create_search",
-                shadow=shadow,
-                literals={
-                    "metric": quote_string(options.metric),
-                    "dimension": str(dimension),
-                    "quantization": quote_string(options.quantization),
-                    "m": str(options.m),
-                    "ef_construction": str(options.ef_construction),
-                    "shards_per_bucket": str(per_bucket),
-                    "comment": quote_string(json.dumps(comment)),
-                },
-            )
+            statement("create_search", shadow=shadow, table=table, literals=table_options)
         )
+        client.command(statement("add_vector_indexes", shadow=shadow, literals=index_options))
         client.command(statement("fill_search", shadow=shadow, table=table))
         partitions = client.query(
             PARTITIONS.format("DISTINCT toUInt32(partition) AS p") + " ORDER BY p",
