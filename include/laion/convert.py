@@ -1,8 +1,8 @@
 """Turn the three files of a shard into one Parquet file, checking every row on the way.
 
 Vectors are stored as the source's own bytes in FixedSizeBinary(dimension * itemsize) columns,
-little endian: Parquet's list levels would cost ten times the CPU of everything else here. The
-file's key-value metadata `laion.dtype` names the element type. To read them as vectors:
+little endian, because writing Parquet lists of floats costs several times the CPU of writing
+bytes. Each column's metadata `laion.dtype` names the element type. To read them as vectors:
 
     numpy       np.frombuffer(column.combine_chunks().buffers()[1], "<f2").reshape(rows, -1)
     ClickHouse  reinterpret(image_embedding, 'Array(Float32)') where `laion.dtype` is `<f4`

@@ -174,12 +174,6 @@ class IndexBuildFailed(ClickHouseError):
     """The search table was not built; the previous one, if any, stays."""
 
 
-class BuildInProgress(ClickHouseError):
-    """Another build of the same search table holds the lease."""
-
-    retryable = True
-
-
 # The sample dataset
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from clickhouse_connect.driver import Client
 
@@ -30,3 +32,14 @@ def database(embedded: EmbeddedServer) -> Iterator[str]:
 def client(embedded: EmbeddedServer, database: str) -> Iterator[Client]:
     with embedded.client(database=database) as client:
         yield client
+
+
+@pytest.fixture
+def vectors() -> pa.Table:
+    flat = pa.array(np.linspace(-1, 1, 4000, dtype="float32"))
+    return pa.table(
+        {
+            "id": pa.array(np.arange(1000), pa.uint64()),
+            "emb": pa.FixedSizeListArray.from_arrays(flat, 4).cast(pa.list_(pa.float32())),
+        }
+    )

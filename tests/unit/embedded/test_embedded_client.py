@@ -10,7 +10,6 @@ from datetime import date, datetime
 from decimal import Decimal
 from ipaddress import IPv4Address
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,17 +21,6 @@ from laion.embedded.compression import choose_compressor
 from tests.embedded_server import poll
 
 UUID = uuid.UUID("61f0c404-5cb3-11e7-907b-a6006ad3dba0")
-
-
-@pytest.fixture
-def vectors() -> pa.Table:
-    flat = pa.array(np.linspace(-1, 1, 4000, dtype="float32"))
-    return pa.table(
-        {
-            "id": pa.array(np.arange(1000), pa.uint64()),
-            "emb": pa.FixedSizeListArray.from_arrays(flat, 4).cast(pa.list_(pa.float32())),
-        }
-    )
 
 
 @pytest.fixture
