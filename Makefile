@@ -48,6 +48,7 @@ env:
 
 bench: setup
 	@$(PYTHON) -m bench
+	@$(PYTHON) -m bench.index
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo pyproject.toml -o requirements.lock

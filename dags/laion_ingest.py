@@ -13,9 +13,13 @@ Each shard goes through four tasks of its own, `ingest_shard`:
    base table in one step.
    *Fails when* a load was cut short; it is safe to clear `load_shard`.
 
-Then `confirm_shards` fails the run unless the ledger shows every planned shard published,
-`build_index` builds the table `<table>_search` with a vector index on both embeddings,
-`check_index` checks it, and `report` lists what happened.
+Then `confirm_shards` fails the run unless the ledger shows every planned shard published.
+
+The table `<table>_search`, with a vector index on each embedding, is built beside the one in use:
+`plan_index` sizes it against the server and takes over what has not changed, `build_index` builds
+the rest bucket by bucket, `measure_recall` measures what searches find and fails the run below
+`recall_target`, `publish_index` puts it in place, `check_index` checks it. `report` lists what
+happened.
 
 **Start** with dataset `sample`, or with `shards` = `0` of a real dataset before a range of it.
 
@@ -34,8 +38,12 @@ from airflow.providers.common.sql.operators.sql import SQLCheckOperator, SQLExec
 from airflow.sdk import TriggerRule, dag, task, task_group
 
 from laion.orchestration.defaults import SQL_DIRECTORY, Tag, Timeout, default_args
+from laion.orchestration.lazy import import_later
 from laion.orchestration.params import ingest_params
 from laion.settings import get_settings
+
+ingest = import_later("laion.orchestration.ingest")
+search_index = import_later("laion.orchestration.search_index")
 
 SETTINGS = get_settings()
 SHARD_LABEL = "{{ shard_key }}"
@@ -54,8 +62,6 @@ SHARD_LABEL = "{{ shard_key }}"
 def laion_ingest() -> None:
     @task(execution_timeout=Timeout.PLAN)
     def plan() -> list[dict[str, Any]]:
-        from laion.orchestration import ingest
-
         return ingest.plan()
 
     @task(
@@ -64,8 +70,6 @@ def laion_ingest() -> None:
         max_active_tis_per_dag=SETTINGS.max_parallel_downloads,
     )
     def download_shard(spec: dict[str, Any]) -> dict[str, Any]:
-        from laion.orchestration import ingest
-
         return ingest.download(spec)
 
     @task(
@@ -74,8 +78,6 @@ def laion_ingest() -> None:
         max_active_tis_per_dag=SETTINGS.max_parallel_converts,
     )
     def convert_shard(files: dict[str, Any]) -> dict[str, Any]:
-        from laion.orchestration import ingest
-
         return ingest.convert(files)
 
     @task(
@@ -84,14 +86,10 @@ def laion_ingest() -> None:
         max_active_tis_per_dag=SETTINGS.max_parallel_loads,
     )
     def load_shard(parquet: dict[str, Any]) -> dict[str, Any]:
-        from laion.orchestration import ingest
-
         return ingest.load(parquet)
 
     @task(execution_timeout=Timeout.VALIDATE, map_index_template=SHARD_LABEL)
     def validate_shard(staged: dict[str, Any]) -> int:
-        from laion.orchestration import ingest
-
         return ingest.validate(staged)
 
     @task_group
@@ -100,15 +98,27 @@ def laion_ingest() -> None:
 
     @task(execution_timeout=Timeout.CONFIRM, trigger_rule=TriggerRule.ALL_DONE)
     def confirm_shards() -> dict[str, Any]:
-        from laion.orchestration import ingest
-
         return ingest.confirm()
 
-    @task(execution_timeout=Timeout.BUILD_INDEX)
-    def build_index() -> dict[str, Any]:
-        from laion.orchestration import ingest
+    @task(execution_timeout=Timeout.CONFIRM)
+    def plan_index() -> list[int]:
+        return search_index.plan()
 
-        return ingest.build_index()
+    @task(
+        execution_timeout=Timeout.BUILD_INDEX,
+        map_index_template="{{ bucket_key }}",
+        max_active_tis_per_dag=SETTINGS.max_parallel_index_builds,
+    )
+    def build_index(bucket: int) -> dict[str, Any]:
+        return search_index.build(bucket)
+
+    @task(execution_timeout=Timeout.MEASURE, trigger_rule=TriggerRule.NONE_FAILED)
+    def measure_recall() -> dict[str, float]:
+        return search_index.measure()
+
+    @task(execution_timeout=Timeout.CONFIRM)
+    def publish_index() -> int:
+        return search_index.publish()
 
     check_index = SQLCheckOperator(
         task_id="check_index",
@@ -126,7 +136,15 @@ def laion_ingest() -> None:
         execution_timeout=Timeout.REPORT,
     )
 
-    ingest_shard.expand(spec=plan()) >> confirm_shards() >> build_index() >> check_index >> report
+    buckets = plan_index()
+    ingest_shard.expand(spec=plan()) >> confirm_shards() >> buckets
+    (
+        build_index.expand(bucket=buckets)
+        >> measure_recall()
+        >> publish_index()
+        >> check_index
+        >> report
+    )
 
 
 laion_ingest()

@@ -105,8 +105,8 @@ def append(path: Path, data: bytes = b"\0") -> None:
         file.write(data)
 
 
-def set_vectors(directory: Path, role: str, vectors: Mapping[int, float], shard: int = 0) -> None:
-    """Fill the vectors of some rows with one value each, such as 0 or NaN."""
+def set_vectors(directory: Path, role: str, vectors: Mapping[int, Any], shard: int = 0) -> None:
+    """Set the vectors of some rows: to one value each, such as 0 or NaN, or to an array."""
     array = np.load(path_of(directory, role, shard))
     for row, value in vectors.items():
         array[row] = value

@@ -170,8 +170,32 @@ class ShardsNotPublished(ClickHouseError):
     """The run ended with shards that are not in the base table."""
 
 
+class ServerTooOld(ClickHouseError):
+    """The server's version lacks something that this package needs."""
+
+
+class IndexTooLarge(ClickHouseError):
+    """The vector index would not fit into the server's memory."""
+
+
 class IndexBuildFailed(ClickHouseError):
     """The search table was not built; the previous one, if any, stays."""
+
+
+class IndexBuildLost(ClickHouseError):
+    """Another build of the same search table has taken over from this one."""
+
+
+class SearchTableInUse(ClickHouseError):
+    """The search table cannot be replaced because something is attached to it."""
+
+
+class RecallTooLow(ClickHouseError):
+    """The new search table finds too little; it was not put in place."""
+
+
+class RowMissing(ClickHouseError):
+    """There is no row with the id that a search starts from."""
 
 
 # The sample dataset

@@ -6,7 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from laion.errors import BadSetting
@@ -65,6 +65,23 @@ class Settings(BaseSettings):
     )
     search_buckets: int = Field(
         8, ge=1, le=64, description="Partitions of a search table, each a range of shards."
+    )
+    max_parallel_index_builds: int = Field(
+        1, ge=1, description="Partitions indexed at once; each takes every core of the server."
+    )
+    clickhouse_memory: ByteSize | None = Field(
+        None,
+        description="RAM of the ClickHouse server, such as `64GB`, where it does not tell itself; "
+        "vector indexes are sized by it.",
+    )
+    recall_queries: int = Field(
+        50, ge=1, le=1000, description="Queries of each kind by which the recall is measured."
+    )
+    recall_budget: int = Field(
+        20_000_000_000,
+        ge=1,
+        description="Distances computed to know the exact answers; beyond, only some partitions "
+        "are measured.",
     )
 
 

@@ -69,4 +69,4 @@ def test_the_defaults_make_a_request_for_the_whole_sample(laion_ingest: DAG) -> 
     request = IngestRequest.from_params(laion_ingest.params.dump())
 
     assert (request.dataset, request.shards, request.table) == ("sample", "all", "sample")
-    assert request.index_quantization == "bf16"
+    assert (request.index_quantization, request.recall_target) == ("auto", 0.95)

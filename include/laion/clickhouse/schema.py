@@ -86,8 +86,21 @@ def table_comment(client: Client, table: str) -> str | None:
     return str(found[0][0]) if found else None
 
 
+LEDGER = (
+    "create_shard_ledger",
+    "create_ingest_runs",
+    "create_shard_status",
+    "create_search_builds",
+    "create_search_buckets",
+    "create_recall_queries",
+    "create_recall_truth",
+    "create_recall_history",
+    "create_search_profiles",
+)
+
+
 def ensure_ledger(client: Client) -> None:
     """Create the ledger's tables and views where they are absent."""
     with typed_errors("create the ledger"):
-        for name in ("create_shard_ledger", "create_ingest_runs", "create_shard_status"):
+        for name in LEDGER:
             client.command(statement(name))

@@ -1,6 +1,8 @@
 """The search table: the base table's rows in few partitions, with a vector index on each vector.
 
-It is built beside the one in use and takes its place in one step, so searches never see half.
+It is built beside the one in use, bucket by bucket, and takes its place in one step, so searches
+never see half: `begin_build`, `build_bucket` for each bucket, `laion.clickhouse.recall`, then
+`publish_build`. Every step can be repeated; what is done already is not done again.
 """
 
 from __future__ import annotations
@@ -8,141 +10,389 @@ from __future__ import annotations
 import json
 import logging
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import replace
+from typing import Any
 
+from laion.clickhouse.builds import BucketState, BuildPlan, Builds, Holder
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table
-from laion.clickhouse.schema import table_comment
+from laion.clickhouse.schema import read_identity, table_comment
+from laion.clickhouse.sizing import IndexOptions, format_plan, plan_index, read_server
 from laion.clickhouse.statements import statement
-from laion.errors import BadRequest, IndexBuildFailed, TableMismatch
+from laion.errors import IndexBuildFailed, SearchTableInUse, TableMismatch
+from laion.shards import VECTORS
 
 log = logging.getLogger(__name__)
 
-METRICS = ("cosineDistance", "L2Distance")
-QUANTIZATIONS = ("f32", "f16", "bf16", "i8", "b1")
-INDEXES = ("image_index", "text_index")
+POLL_S = 0.1
+MAX_POLL_S = 5.0
+PROGRESS_EVERY_S = 30.0
 
-PARTITIONS = (
-    "SELECT {} FROM system.parts "
-    "WHERE active AND `database` = currentDatabase() AND `table` = {{t:String}}"
-)
+Sources = dict[int, tuple[tuple[int, str, int], ...]]
 
 
-@dataclass(frozen=True)
-class IndexOptions:
-    """How the HNSW index is built; `m` is usearch's connectivity."""
+def begin_build(
+    builds: Builds, options: IndexOptions, memory_bytes: int | None = None
+) -> tuple[BuildPlan, list[int]] | Holder:
+    """Create the table under construction and return its plan and the buckets to build.
 
-    metric: str = "cosineDistance"
-    quantization: str = "bf16"
-    m: int = 32
-    ef_construction: int = 128
-    buckets: int = 8
+    Buckets that have not changed since the search table in use was built come from there, index
+    and all. A build of this run that was interrupted goes on. While another run builds, returns
+    that one instead.
 
-    def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise BadRequest(f"index_metric: {self.metric!r} is none of {', '.join(METRICS)}")
-        if self.quantization not in QUANTIZATIONS:
-            raise BadRequest(
-                f"index_quantization: {self.quantization!r} is none of {', '.join(QUANTIZATIONS)}"
-            )
-
-
-@dataclass(frozen=True)
-class SearchTable:
-    """A search table that was built: its rows, and the base table's rows it leaves out."""
-
-    name: str
-    rows: int
-    left_out: int
-    buckets: int
-
-
-def build_search_table(
-    client: Client, table: str, dimension: int, build_id: str, options: IndexOptions | None = None
-) -> SearchTable:
-    """Build the search table of `table` and put it in the place of the one in use.
-
-    `build_id` makes the name of the table under construction unique. When anything fails, the
-    search table in use stays as it is. Raises IndexBuildFailed, ClickHouseError.
+    Raises ServerTooOld, IndexTooLarge, TableMismatch, SearchTableInUse, IndexBuildFailed.
     """
-    chosen = options or IndexOptions()
-    target, shadow = search_table(table), f"{search_table(table)}_{build_id}"
-    quoted = f"{quote_identifier(shadow)} {{}} {quote_identifier(target)}"
-    _check_target(client, table, target)
-    try:
-        rows, shards_per_bucket = _build(client, table, shadow, dimension, chosen)
-        with typed_errors(f"put {target} in place"):
-            base_rows = _number(client, f"SELECT count() FROM {quote_identifier(table)}")
-            if table_comment(client, target) is not None:
-                client.command(f"EXCHANGE TABLES {quoted.format('AND')}")
-            else:
-                client.command(f"RENAME TABLE {quoted.format('TO')}")
-            buckets = _number(client, PARTITIONS.format("uniqExact(partition)"), t=target)
-    finally:
-        with typed_errors(f"drop {shadow}"):
-            client.command(f"DROP TABLE IF EXISTS {quote_identifier(shadow)} SYNC")
-    log.info("%s: %d rows in %d buckets of %d shards", target, rows, buckets, shards_per_bucket)
-    return SearchTable(name=target, rows=rows, left_out=base_rows - rows, buckets=buckets)
+    client, table = builds.client, builds.table
+    server = read_server(client, memory_bytes)
+    dimension = read_identity(client, table).dimension
+    check_replaceable(client, table)
+    vectors = tuple(v for v in VECTORS if v in dict(_columns(client, table)))
+    sources = builds.sources()
+    rows = sum(source[2] for source in sources)
+    if not rows:
+        raise IndexBuildFailed(f"table {table!r} has no rows; load at least one shard first")
+    sized = plan_index(rows, dimension, options, server, len(vectors))
+    log.info("%s", format_plan(sized, rows, server.threads))
+    in_use = read_plan(client, search_table(table))
+    per_bucket = _shards_per_bucket(sources[-1][0] + 1, rows, options, in_use)
+    by_bucket: Sources = {}
+    for source in sources:
+        by_bucket.setdefault(source[0] // per_bucket, ())
+        by_bucket[source[0] // per_bucket] += (source,)
+    plan = BuildPlan(
+        build_id="",
+        root="",
+        dimension=dimension,
+        vectors=vectors,
+        shards_per_bucket=per_bucket,
+        buckets=tuple(by_bucket),
+        options=replace(sized.options, buckets=0, min_bucket_rows=0),
+    )
+    own, state = builds.of_run()
+    goes_on = own is not None and state != "published" and own.layout == plan.layout
+    holder = builds.claim(own.build_id if own and goes_on else "")
+    if not builds.is_own(holder):
+        return holder
+    grows = in_use is not None and in_use.layout == plan.layout and _same_columns(client, table)
+    root = in_use.root if in_use and grows else holder.build_id
+    plan = replace(plan, build_id=holder.build_id, root=root)
+    with builds.holding(plan.build_id):
+        _drop_abandoned(builds, plan)
+        _create_table(client, table, plan)
+        builds.append(plan.build_id, "planned", plan)
+        to_build = _attach_unchanged(builds, plan, by_bucket, in_use if grows else None)
+    return plan, to_build
 
 
-def _check_target(client: Client, table: str, target: str) -> None:
-    """Refuse to replace a table that is not the search table of `table`."""
-    comment = table_comment(client, target)
+def build_bucket(builds: Builds, plan: BuildPlan, bucket: int) -> BucketState:
+    """Fill one bucket, merge it into one part and build its indexes.
+
+    A bucket that is built from what the base table holds now is left as it is; a build of the
+    index that a killed task has left running in the server is waited for.
+    Raises IndexBuildLost, IndexBuildFailed, ClickHouseError.
+    """
+    client, shadow = builds.client, shadow_table(builds.table, plan)
+    began = time.monotonic()
+    with builds.holding(plan.build_id), typed_errors(f"build bucket {bucket} of {shadow}"):
+        # Read before filling: a shard published meanwhile makes the bucket stale, never wrong.
+        sources = _sources_of(builds, plan, bucket)
+        state = builds.buckets(plan.build_id).get(bucket)
+        if state is not None and _still_there(client, shadow, state, sources):
+            log.info("Bucket %d is built already.", bucket)
+            return state
+        if state is None or state.state != "filled" or state.shards != sources:
+            state = BucketState(bucket, "filling", plan.build_id, sources)
+            builds.record_bucket(plan.build_id, state)
+            _fill(client, builds.table, shadow, plan, bucket)
+            state = replace(state, state="filled")
+            builds.record_bucket(plan.build_id, state)
+        _build_indexes(client, shadow, plan, bucket)
+        parts = _parts(client, shadow, bucket)
+        state = replace(
+            state,
+            state="built",
+            rows=parts["rows"],
+            # A shard replaced meanwhile may have had fewer rows.
+            left_out=max(0, sum(source[2] for source in sources) - parts["rows"]),
+            index_bytes=parts["index_bytes"],
+            seconds=time.monotonic() - began,
+        )
+        builds.record_bucket(plan.build_id, state)
+    log.info(
+        "Bucket %d: %d rows indexed, %d left out, %d bytes of index, %.1f s",
+        bucket,
+        state.rows,
+        state.left_out,
+        state.index_bytes,
+        state.seconds,
+    )
+    return state
+
+
+def publish_build(builds: Builds, plan: BuildPlan) -> int:
+    """Put an accepted build in the place of the search table in use; return its rows.
+
+    Raises IndexBuildFailed when buckets are missing or the recall was not accepted,
+    IndexBuildLost, SearchTableInUse.
+    """
+    client, target = builds.client, search_table(builds.table)
+    shadow = shadow_table(builds.table, plan)
+    buckets = builds.buckets(plan.build_id)
+    in_use = read_plan(client, target)
+    with builds.holding(plan.build_id), typed_errors(f"put {target} in place"):
+        if in_use is None or in_use.build_id != plan.build_id:
+            unbuilt = [b for b in plan.buckets if b not in buckets or not buckets[b].is_done]
+            if unbuilt or builds.state(plan.build_id) != "accepted":
+                raise IndexBuildFailed(
+                    f"{shadow} is not ready: buckets {unbuilt} are not built, or its recall was "
+                    "not accepted; clear `build_index` and what follows it"
+                )
+            check_replaceable(client, builds.table)
+            names = quote_identifier(shadow), quote_identifier(target)
+            swap = "RENAME TABLE {} TO {}" if in_use is None else "EXCHANGE TABLES {} AND {}"
+            client.command(swap.format(*names))
+        # After an exchange, this is the table that was in use before.
+        client.command(f"DROP TABLE IF EXISTS {quote_identifier(shadow)} SYNC")
+        builds.append(plan.build_id, "published")
+    return sum(bucket.rows for bucket in buckets.values())
+
+
+def read_plan(client: Client, table: str) -> BuildPlan | None:
+    """Return what a search table was built by, from its comment; None when there is no table.
+
+    Raises TableMismatch when the table was not made by this package.
+    """
+    comment = table_comment(client, table)
+    if comment is None:
+        return None
     try:
-        search_of = None if comment is None else json.loads(comment)["laion"]["search_of"]
-    except (ValueError, KeyError, TypeError):
-        search_of = ""
-    if search_of not in (None, table):
+        return BuildPlan.from_json(json.dumps(json.loads(comment)["laion"]["build"]))
+    except (ValueError, KeyError, TypeError) as error:
         raise TableMismatch(
-            f"table {target!r} exists and is not the search table of {table!r}; it is left alone. "
-            "Rename it, or choose another name with the param `table`."
+            f"table {table!r} exists and was not made by this package; it is left alone. Rename "
+            "it, or choose another name with the param `table`."
+        ) from error
+
+
+def shadow_table(table: str, plan: BuildPlan) -> str:
+    """Return the name of the table under construction."""
+    return f"{search_table(table)}_{plan.build_id}"
+
+
+def check_replaceable(client: Client, table: str) -> None:
+    """Refuse to replace a search table that is not ours or that feeds a materialized view.
+
+    A plain view finds the new table by its name; a materialized view would go on watching the
+    old one and get no rows. Raises TableMismatch, SearchTableInUse.
+    """
+    target = search_table(table)
+    read_plan(client, target)
+    with typed_errors(f"look for views on {target}"):
+        views = client.query(statement("attached_views"), parameters={"table": target}).result_rows
+    if views:
+        raise SearchTableInUse(
+            f"materialized view {', '.join(row[0] for row in views)} reads {target!r}, which is "
+            "replaced as a whole by each build; the view would silently stop receiving rows. "
+            f"Attach it to the base table {table!r}, or use a plain view."
         )
 
 
-def _build(
-    client: Client, table: str, shadow: str, dimension: int, options: IndexOptions
-) -> tuple[int, int]:
-    """Create, fill, merge and index `shadow`; return its rows and the shards per bucket."""
-    with typed_errors(f"build {shadow}"):
-        shards = _number(client, f"SELECT max(shard) + 1 FROM {quote_identifier(table)}")
-        per_bucket = max(1, math.ceil(shards / options.buckets))
-        comment = {
-            "laion": {"search_of": table, "dimension": dimension, "built_with": options.__dict__}
-        }
-        table_options = {
-            "shards_per_bucket": str(per_bucket),
-            "comment": quote_string(json.dumps(comment)),
-        }
-        index_options = {
-            "metric": quote_string(options.metric),
-            "dimension": str(dimension),
-            "quantization": quote_string(options.quantization),
-            "m": str(options.m),
-            "ef_construction": str(options.ef_construction),
-        }
+def _shards_per_bucket(
+    shards: int, rows: int, options: IndexOptions, in_use: BuildPlan | None
+) -> int:
+    """Keep the buckets of the table in use until there would be twice as many as wanted."""
+    wanted = max(1, min(options.buckets, rows // options.min_bucket_rows))
+    if in_use is not None and math.ceil(shards / in_use.shards_per_bucket) <= 2 * wanted:
+        return in_use.shards_per_bucket
+    return math.ceil(shards / wanted)
+
+
+def _create_table(client: Client, table: str, plan: BuildPlan) -> None:
+    shadow = shadow_table(table, plan)
+    comment = json.dumps({"laion": {"search_of": table, "build": json.loads(plan.to_json())}})
+    with typed_errors(f"create {shadow}"):
         client.command(
-            statement("create_search", shadow=shadow, table=table, literals=table_options)
-        )
-        client.command(statement("add_vector_indexes", shadow=shadow, literals=index_options))
-        client.command(statement("fill_search", shadow=shadow, table=table))
-        partitions = client.query(
-            PARTITIONS.format("DISTINCT toUInt32(partition) AS p") + " ORDER BY p",
-            parameters={"t": shadow},
-        ).result_rows
-        for (partition,) in partitions:
-            # One part per bucket: every part has a graph of its own, and each is searched.
-            client.command(f"OPTIMIZE TABLE {quote_identifier(shadow)} PARTITION {partition} FINAL")
-            builds = (f"MATERIALIZE INDEX {i} IN PARTITION {partition}" for i in INDEXES)
-            client.command(
-                f"ALTER TABLE {quote_identifier(shadow)} {', '.join(builds)}",
-                settings={"mutations_sync": 2},
+            statement(
+                "create_search",
+                shadow=shadow,
+                table=table,
+                literals={
+                    "shards_per_bucket": str(plan.shards_per_bucket),
+                    "comment": quote_string(comment),
+                },
             )
-        rows = _number(client, f"SELECT count() FROM {quote_identifier(shadow)}")
-        unindexed = PARTITIONS.format("count()") + " AND secondary_indices_uncompressed_bytes = 0"
-        if count := _number(client, unindexed, t=shadow):
-            raise IndexBuildFailed(f"{shadow}: {count} parts have no vector index after the build")
-    return rows, per_bucket
+        )
+        for vector in plan.vectors:
+            client.command(
+                statement(
+                    "add_vector_index",
+                    shadow=shadow,
+                    index=index_name(vector),
+                    column=vector,
+                    literals={
+                        "metric": quote_string(plan.options.metric),
+                        "dimension": str(plan.dimension),
+                        "quantization": quote_string(plan.options.quantization),
+                        "m": str(plan.options.m),
+                        "ef_construction": str(plan.options.ef_construction),
+                    },
+                )
+            )
 
 
-def _number(client: Client, query: str, **parameters: str) -> int:
-    return int(client.query(query, parameters=parameters).result_rows[0][0])
+def index_name(vector: str) -> str:
+    """Return the name of the index on a vector column, such as image_index."""
+    return vector.replace("_embedding", "_index")
+
+
+def _attach_unchanged(
+    builds: Builds, plan: BuildPlan, sources: Sources, in_use: BuildPlan | None
+) -> list[int]:
+    """Take over from the table in use what has not changed; return the buckets to build."""
+    client, shadow = builds.client, shadow_table(builds.table, plan)
+    own = builds.buckets(plan.build_id)
+    known = builds.buckets(in_use.build_id) if in_use else {}
+    to_build = []
+    for bucket in plan.buckets:
+        old = known.get(bucket)
+        if bucket in own and _still_there(client, shadow, own[bucket], sources[bucket]):
+            continue
+        if old is None or not old.is_done or old.shards != sources[bucket]:
+            to_build.append(bucket)
+            continue
+        with typed_errors(f"attach bucket {bucket} to {shadow}"):
+            alter = f"ALTER TABLE {quote_identifier(shadow)}"
+            origin = quote_identifier(search_table(builds.table))
+            client.command(f"{alter} DROP PARTITION {bucket}")
+            client.command(f"{alter} ATTACH PARTITION {bucket} FROM {origin}")
+        parts = _parts(client, shadow, bucket)
+        if parts["rows"] != old.rows or parts["unindexed"]:
+            to_build.append(bucket)
+            continue
+        builds.record_bucket(plan.build_id, replace(old, state="attached", seconds=0.0))
+    log.info(
+        "%d buckets of %d shards: %d to build, the others are as they were",
+        len(plan.buckets),
+        plan.shards_per_bucket,
+        len(to_build),
+    )
+    return to_build
+
+
+def _still_there(
+    client: Client, shadow: str, state: BucketState, sources: tuple[tuple[int, str, int], ...]
+) -> bool:
+    """Return whether a bucket was built from these sources and is in the table."""
+    if not state.is_done or state.shards != sources:
+        return False
+    return bool(_parts(client, shadow, state.bucket)["rows"] == state.rows)
+
+
+def _fill(client: Client, table: str, shadow: str, plan: BuildPlan, bucket: int) -> None:
+    """Copy the bucket's rows and merge them: every part has a graph, and each is searched."""
+    alter = f"ALTER TABLE {quote_identifier(shadow)}"
+    for mutation, _, _ in _mutations(client, shadow, bucket):
+        _kill_mutation(client, shadow, mutation)
+    client.command(f"{alter} DROP PARTITION {bucket}")
+    usable = (f"isFinite(L2Norm({v})) AND L2Norm({v}) > 0" for v in plan.vectors)
+    first, last = plan.shards_of(bucket)
+    client.command(
+        statement(
+            "fill_search", shadow=shadow, table=table, literals={"usable": " AND ".join(usable)}
+        ),
+        parameters={"first": first, "last": last},
+    )
+    if _parts(client, shadow, bucket)["parts"] > 1:
+        client.command(f"OPTIMIZE TABLE {quote_identifier(shadow)} PARTITION {bucket} FINAL")
+
+
+def _build_indexes(client: Client, shadow: str, plan: BuildPlan, bucket: int) -> None:
+    """Build both graphs of a bucket, or wait for the build that is running already."""
+    if not _mutations(client, shadow, bucket) and _parts(client, shadow, bucket)["unindexed"]:
+        actions = (f"MATERIALIZE INDEX {index_name(v)} IN PARTITION {bucket}" for v in plan.vectors)
+        client.command(
+            f"ALTER TABLE {quote_identifier(shadow)} {', '.join(actions)}",
+            settings={"mutations_sync": 0},
+        )
+    poll_s, told = POLL_S, time.monotonic()
+    while running := _mutations(client, shadow, bucket):
+        for mutation, _, failure in running:
+            if failure:
+                _kill_mutation(client, shadow, mutation)
+                raise IndexBuildFailed(
+                    f"{shadow}: the index of bucket {bucket} cannot be built; the search table in "
+                    f"use stays. ClickHouse says: {failure}"
+                )
+        if time.monotonic() - told > PROGRESS_EVERY_S:
+            told = time.monotonic()
+            _log_progress(client, shadow, bucket)
+        time.sleep(poll_s)
+        poll_s = min(2 * poll_s, MAX_POLL_S)
+    if unindexed := _parts(client, shadow, bucket)["unindexed"]:
+        raise IndexBuildFailed(f"{shadow}: {unindexed} parts of bucket {bucket} have no index")
+
+
+def _log_progress(client: Client, shadow: str, bucket: int) -> None:
+    parameters = {"table": shadow, "bucket": bucket}
+    share, seconds = client.query(
+        statement("mutation_progress"), parameters=parameters
+    ).result_rows[0]
+    log.info("Bucket %d: index %.0f %% built after %.0f s", bucket, 100 * share, seconds)
+
+
+def _mutations(client: Client, shadow: str, bucket: int) -> list[tuple[str, int, str]]:
+    """Return (id, parts to do, why it failed) of the bucket's unfinished mutations."""
+    parameters = {"table": shadow, "bucket": bucket}
+    return [
+        tuple(r) for r in client.query(statement("mutations"), parameters=parameters).result_rows
+    ]
+
+
+def _kill_mutation(client: Client, shadow: str, mutation: str) -> None:
+    client.command(
+        "KILL MUTATION WHERE database = currentDatabase() AND table = {table:String} "
+        "AND mutation_id = {mutation:String}",
+        parameters={"table": shadow, "mutation": mutation},
+    )
+
+
+def _parts(client: Client, shadow: str, bucket: int) -> dict[str, Any]:
+    with typed_errors(f"count the parts of {shadow}"):
+        found = client.query(
+            statement("bucket_parts"), parameters={"table": shadow, "bucket": bucket}
+        )
+    return next(iter(found.named_results()))
+
+
+def _sources_of(builds: Builds, plan: BuildPlan, bucket: int) -> tuple[tuple[int, str, int], ...]:
+    first, last = plan.shards_of(bucket)
+    return tuple(source for source in builds.sources() if first <= source[0] <= last)
+
+
+def _drop_abandoned(builds: Builds, plan: BuildPlan) -> None:
+    """Drop the tables that other builds have left: none of them has the lease."""
+    parameters = {
+        "table": builds.table,
+        "search": search_table(builds.table),
+        "build_id": plan.build_id,
+    }
+    with typed_errors("drop what earlier builds have left"):
+        left = builds.client.query(statement("abandoned_builds"), parameters=parameters)
+        for (name,) in left.result_rows:
+            log.info("Dropping %s, which a build that did not end has left.", name)
+            builds.client.command(f"DROP TABLE IF EXISTS {quote_identifier(name)} SYNC")
+
+
+def _same_columns(client: Client, table: str) -> bool:
+    return _columns(client, table) == _columns(client, search_table(table))
+
+
+def _columns(client: Client, table: str) -> list[tuple[str, str]]:
+    with typed_errors(f"read the columns of {table}"):
+        found = client.query(
+            "SELECT name, type FROM system.columns "
+            "WHERE database = currentDatabase() AND table = {table:String} ORDER BY position",
+            parameters={"table": table},
+        )
+    return [(name, kind) for name, kind in found.result_rows]

@@ -32,6 +32,7 @@ class Timeout:
     VALIDATE = timedelta(minutes=30)
     CONFIRM = timedelta(minutes=10)
     BUILD_INDEX = timedelta(days=3)
+    MEASURE = timedelta(hours=6)
     REPORT = timedelta(minutes=10)
 
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from airflow.sdk import Context, conf, get_current_context
-from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
+from airflow.sdk import conf, get_current_context
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from laion.clickhouse.identifiers import staging_table
 from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
@@ -26,17 +26,15 @@ from laion.clickhouse.schema import (
     TableIdentity,
     ensure_base_table,
     ensure_ledger,
-    read_identity,
 )
-from laion.clickhouse.vector_index import IndexOptions, build_search_table
 from laion.convert import Rules, convert_shard, inspect_shard
 from laion.datasets import Profile, load_profile
 from laion.download import Timeouts, download_shard, find_local_files, is_local_shard
 from laion.errors import AttemptSuperseded, ClickHouseError, ShardsNotPublished, TooManyShards
 from laion.orchestration.alerts import deliver
 from laion.orchestration.connections import clickhouse_client
+from laion.orchestration.origin import fails_for_good, task_origin
 from laion.orchestration.params import IngestRequest
-from laion.orchestration.retries import is_retryable
 from laion.orchestration.summary import format_digest
 from laion.settings import get_settings
 from laion.shards import (
@@ -62,7 +60,7 @@ def plan() -> list[dict[str, Any]]:
     A plan is made once per run: cleared, it returns the same shards in the same order.
     """
     context = get_current_context()
-    request, origin = IngestRequest.from_params(context["params"]), _origin(context)
+    request, origin = IngestRequest.from_params(context["params"]), task_origin(context)
     profile = load_profile(request.dataset)
     with clickhouse_client() as client:
         ensure_ledger(client)
@@ -191,7 +189,7 @@ def confirm() -> dict[str, Any]:
     Raises ShardsNotPublished, whose text is the run's digest; else sends the digest.
     """
     context = get_current_context()
-    request, origin = IngestRequest.from_params(context["params"]), _origin(context)
+    request, origin = IngestRequest.from_params(context["params"]), task_origin(context)
     with clickhouse_client() as client:
         ensure_ledger(client)
         ledger = Ledger(client)
@@ -214,24 +212,6 @@ def confirm() -> dict[str, Any]:
         "missing": [outcome.shard for outcome in missing],
         "rows": sum(outcome.rows_loaded for outcome in outcomes),
     }
-
-
-def build_index() -> dict[str, Any]:
-    """Build the search table of the run's base table, unless the run asks for none."""
-    context = get_current_context()
-    request = IngestRequest.from_params(context["params"])
-    if not request.build_index:
-        raise AirflowSkipException("the run was started with build_index off")
-    options = IndexOptions(
-        metric=request.index_metric,
-        quantization=request.index_quantization,
-        buckets=get_settings().search_buckets,
-    )
-    with clickhouse_client() as client:
-        identity = read_identity(client, request.table)
-        build_id = secrets.token_hex(ATTEMPT_BYTES)
-        built = build_search_table(client, request.table, identity.dimension, build_id, options)
-    return dict(built.__dict__)
 
 
 def _resolve_shards(request: IngestRequest, profile: Profile, ledger: Ledger) -> list[int]:
@@ -318,7 +298,7 @@ def _shard_task(spec: ShardSpec, stage: str, attempt: str) -> Iterator[tuple[Led
             table=spec.table,
             shard=spec.shard,
             dataset=spec.dataset,
-            origin=_origin(context),
+            origin=task_origin(context),
             stage=stage,
             state="started",
             attempt=attempt,
@@ -335,9 +315,7 @@ def _freeing_on_final_failure(
     try:
         yield
     except Exception as error:
-        task_instance = get_current_context()["task_instance"]
-        tries_left = task_instance.try_number <= task_instance.max_tries
-        if not (tries_left and is_retryable(error)):
+        if fails_for_good(error):
             try:
                 _discard_attempt(ledger, area, start.table, start.shard, start.attempt)
             except ClickHouseError:
@@ -368,14 +346,3 @@ def _keep_parquet(path: Path, area: StagingArea, spec: ShardSpec) -> None:
 def _staging_area() -> StagingArea:
     settings = get_settings()
     return StagingArea.from_uri(settings.staging_uri, settings.max_shards_in_flight)
-
-
-def _origin(context: Context) -> TaskOrigin:
-    task_instance = context["task_instance"]
-    return TaskOrigin(
-        dag_id=task_instance.dag_id,
-        run_id=context["run_id"],
-        try_number=task_instance.try_number,
-        map_index=task_instance.map_index if task_instance.map_index is not None else -1,
-        log_url=task_instance.log_url,
-    )

@@ -73,7 +73,17 @@ def ingest_params() -> dict[str, Param]:
             type="string",
             enum=["auto", "f32", "f16", "bf16", "i8", "b1"],
             title="Index quantization",
-            description="How vectors are kept inside the index; 'auto' is 'bf16'.",
+            description="How vectors are kept inside the index; 'auto' is the finest of 'bf16', "
+            "'i8' and 'b1' that the server's memory holds.",
+        ),
+        "recall_target": Param(
+            0.95,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="Recall target",
+            description="Share of the ten nearest rows that a search by the index must find; below "
+            "it, the new search table is not put in place.",
         ),
         "tolerate_failed_shards": Param(
             0,
@@ -116,6 +126,7 @@ class IngestRequest:
     build_index: bool
     index_metric: str
     index_quantization: str
+    recall_target: float
     tolerate_failed_shards: int
     max_bad_vectors: int
     strict_alignment: bool
@@ -127,12 +138,4 @@ class IngestRequest:
         values = {name: params[name] for name in cls.__dataclass_fields__}
         texts = {name: (values[name] or "").strip() for name in ("shards", "source", "table")}
         table = texts["table"] or values["dataset"]
-        quantization = values["index_quantization"]
-        return cls(
-            **{
-                **values,
-                **texts,
-                "table": table,
-                "index_quantization": "bf16" if quantization == "auto" else quantization,
-            }
-        )
+        return cls(**{**values, **texts, "table": table})

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from laion.clickhouse.ledger import Ledger, ShardOutcome
-from laion.clickhouse.search import SearchResult, search_exact, search_index
+from laion.clickhouse.search import SearchResult, Target, search, search_tutorial
 from laion.errors import ClickHouseError, DemoFailed, LaionError
 from laion.sample.airflow_api import FINAL_STATES, AirflowApi
 from laion.sample.dataset import SHARD_ROWS
@@ -128,8 +128,8 @@ def _show_search(client: Client) -> None:
     ).result_rows[0]
     console.print(f"Images whose embedding is nearest to the text {escape(repr(caption))}:")
     for name, result in (
-        (f"brute force over {DATASET}", search_exact(client, DATASET, target)),
-        (f"vector index of {DATASET}_search", search_index(client, DATASET, target)),
+        (f"brute force over {DATASET}", search_tutorial(client, DATASET, target)),
+        (f"index of {DATASET}_search", search(client, DATASET, Target.vector(target))),
     ):
         console.print(_hits_table(f"{name}: {result.seconds * 1000:.0f} ms", result))
 

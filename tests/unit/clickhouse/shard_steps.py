@@ -7,16 +7,22 @@ from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
 
+from laion.clickhouse.builds import BuildPlan, Builds, Holder
 from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
 from laion.clickhouse.load import load_shard
 from laion.clickhouse.publish import ShardContents, publish_shard
+from laion.clickhouse.recall import measure_recall
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
+from laion.clickhouse.sizing import IndexOptions
+from laion.clickhouse.vector_index import begin_build, build_bucket, publish_build
 from laion.convert import Rules, convert_shard
 from laion.shards import ShardFiles, StagedShard
 from tests.shard_files import ATTEMPT, DIMENSION, files_of
 
 TABLE = "little"
 ORIGIN = TaskOrigin(dag_id="laion_ingest", run_id="run_1", log_url="http://airflow/log")
+OPTIONS = IndexOptions(m=8, ef_construction=64, buckets=2, min_bucket_rows=1)
+QUERIES = 3
 IDENTITY = TableIdentity(dataset="little", dimension=DIMENSION)
 
 
@@ -38,7 +44,8 @@ def stage_shard(
     client: Client, files: ShardFiles, directory: Path, rules: Rules | None = None
 ) -> StagedShard:
     """Convert and load a shard, beginning its attempt in the ledger."""
-    Ledger(client).append([event(files.spec.shard, "download", "started", files.attempt)])
+    started = event(files.spec.shard, "download", "started", files.attempt)
+    Ledger(client).append([replace(started, table=files.spec.table)])
     target = directory / f"{files.spec.shard}-{files.attempt}.parquet"
     return load_shard(client, convert_shard(files, target, rules))
 
@@ -49,8 +56,29 @@ def publish(client: Client, staged: StagedShard) -> ShardContents:
     contents = publish_shard(client, ledger, staged)
     spec, attempt = staged.parquet.spec, staged.parquet.attempt
     done = event(spec.shard, "publish", "done", attempt)
-    ledger.append([replace(done, rows_loaded=contents.rows, hash=contents.hash)])
+    done = replace(done, table=spec.table, rows_loaded=contents.rows, hash=contents.hash)
+    ledger.append([done])
     return contents
+
+
+def build_search(
+    client: Client,
+    options: IndexOptions = OPTIONS,
+    *,
+    table: str = TABLE,
+    origin: TaskOrigin = ORIGIN,
+    target: float = 0.0,
+) -> BuildPlan:
+    """Build, measure and publish the search table, as the tasks of a run do."""
+    builds = Builds(client, table, origin)
+    begun = begin_build(builds, options)
+    assert not isinstance(begun, Holder), begun
+    plan, buckets = begun
+    for bucket in buckets:
+        build_bucket(builds, plan, bucket)
+    measure_recall(builds, plan, target=target, queries=QUERIES, budget=10**9)
+    publish_build(builds, plan)
+    return plan
 
 
 def publish_files(
@@ -59,10 +87,12 @@ def publish_files(
     shard: int,
     directory: Path,
     *,
+    table: str = TABLE,
     attempt: str = ATTEMPT,
     rules: Rules | None = None,
 ) -> StagedShard:
     """Take the files of a shard all the way into the base table; its staging table stays."""
-    staged = stage_shard(client, files_of(source, shard, attempt=attempt), directory, rules)
+    files = files_of(source, shard, attempt=attempt, table=table)
+    staged = stage_shard(client, files, directory, rules)
     publish(client, staged)
     return staged

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from laion.clickhouse.search import search_exact, search_index
-from laion.clickhouse.statements import statement
-from laion.clickhouse.vector_index import IndexOptions, build_search_table
-from laion.errors import ClickHouseError
+from laion.clickhouse.search import (
+    Filters,
+    SearchProfile,
+    Target,
+    read_profile,
+    search,
+    search_tutorial,
+)
+from laion.clickhouse.sizing import IndexOptions
+from laion.errors import BadRequest, ClickHouseError, RowMissing
 from tests.shard_files import DIMENSION, read_vectors, write_little_shard
-from tests.unit.clickhouse.shard_steps import TABLE, make_tables, publish_files
+from tests.unit.clickhouse.shard_steps import TABLE, build_search, make_tables, publish_files
 
 SHARDS = (0, 1)
 ROWS = 400
@@ -42,52 +48,189 @@ def searched(
         make_tables(client)
         for shard in SHARDS:
             publish_files(client, source, shard, directory)
-        build_search_table(client, TABLE, DIMENSION, "cccc0001", OPTIONS)
+        build_search(client, OPTIONS)
         yield client
 
 
-def test_the_index_answers_the_query(searched: Client) -> None:
-    plan = searched.query(
-        "EXPLAIN indexes = 1 " + statement("index_search", table=SEARCH),
-        parameters={"target": [0.25] * DIMENSION, "limit": 5},
-    ).result_rows
-
-    text = "\n".join(row[0] for row in plan)
-    assert "Name: image_index" in text
-    assert "vector_similarity" in text
+@pytest.fixture
+def words(searched: Client) -> Iterator[None]:
+    """Stands in for the deployed function encode_text: one vector, whatever the text."""
+    vector = [1.0] + [0.0] * (DIMENSION - 1)
+    searched.command(f"CREATE FUNCTION encode_text AS text -> {vector}")
+    yield
+    searched.command("DROP FUNCTION encode_text")
 
 
-def test_exact_and_indexed_search_agree_on_the_nearest(searched: Client, source: Path) -> None:
-    for target in read_vectors(source, "text_embedding", 1)[:10]:
-        exact = search_exact(searched, TABLE, target.tolist(), limit=5)
-        indexed = search_index(searched, TABLE, target.tolist(), limit=5)
+def uses_the_index(client: Client, sql: str, **parameters: object) -> bool:
+    plan = client.query(f"EXPLAIN indexes = 1 {sql}", parameters=parameters).result_rows
+    return "vector_similarity" in "\n".join(row[0] for row in plan)
+
+
+@pytest.mark.parametrize("column", ["image_embedding", "text_embedding"])
+def test_exact_and_indexed_search_agree_on_the_nearest(
+    searched: Client, source: Path, column: str
+) -> None:
+    for vector in read_vectors(source, "text_embedding", 1)[:5]:
+        target = Target.vector(vector.tolist())
+        exact = search(searched, TABLE, target, column=column, limit=5, exact=True)
+        indexed = search(searched, TABLE, target, column=column, limit=5)
 
         assert [hit.id for hit in indexed.hits] == [hit.id for hit in exact.hits]
+        assert (exact.is_exact, indexed.is_exact) == (True, False)
 
 
 def test_exact_search_finds_what_numpy_finds(searched: Client, source: Path) -> None:
     target = read_vectors(source, "text_embedding", 0)[0]
 
-    result = search_exact(searched, TABLE, target.tolist(), limit=5)
+    result = search(searched, TABLE, Target.vector(target.tolist()), limit=5, exact=True)
 
-    rows = searched.query(
-        f"SELECT id, image_embedding FROM {TABLE} WHERE similarity >= 0.2"
-    ).result_rows
-    distances = np.linalg.norm(np.array([row[1] for row in rows]) - target, axis=1)
-    nearest = np.argsort(distances)[:5]
+    rows = searched.query(f"SELECT id, image_embedding FROM {TABLE}").result_rows
+    vectors = np.array([row[1] for row in rows])
+    cosines = vectors @ target / np.linalg.norm(vectors, axis=1) / np.linalg.norm(target)
+    nearest = np.argsort(-cosines)[:5]
     assert [hit.id for hit in result.hits] == [rows[i][0] for i in nearest]
-    np.testing.assert_allclose([hit.distance for hit in result.hits], distances[nearest], rtol=1e-4)
+    np.testing.assert_allclose(
+        [hit.distance for hit in result.hits], 1 - cosines[nearest], atol=1e-5
+    )
 
 
-def test_a_hit_tells_url_and_caption(searched: Client, source: Path) -> None:
+def test_the_sql_it_shows_runs_as_it_stands_and_uses_the_index(searched: Client) -> None:
+    target = [0.25] * DIMENSION
+    result = search(searched, TABLE, Target.vector(target), limit=5)
+
+    again = searched.query(result.sql, parameters={"target": target, "limit": 5}).result_rows
+
+    assert [row[0] for row in again] == [hit.id for hit in result.hits]
+    assert uses_the_index(searched, result.sql, target=target, limit=5)
+
+
+def test_a_hit_tells_what_the_row_is(searched: Client, source: Path) -> None:
     target = read_vectors(source, "image_embedding", 0)[7]
 
-    hit = search_exact(searched, TABLE, target.tolist(), limit=1).hits[0]
+    hit = search(searched, TABLE, Target.vector(target.tolist()), limit=1).hits[0]
 
-    (row,) = searched.query(f"SELECT url, caption FROM {TABLE} WHERE id = {hit.id}").result_rows
-    assert (hit.url, hit.caption) == tuple(row)
+    (row,) = searched.query(
+        f"SELECT url, caption, NSFW, LICENSE, width, height FROM {TABLE} WHERE id = {hit.id}"
+    ).result_rows
+    assert (hit.url, hit.caption, hit.nsfw, hit.license, hit.width, hit.height) == tuple(row)
 
 
-def test_a_missing_search_table_is_typed(client: Client) -> None:
-    with pytest.raises(ClickHouseError, match=f"search {SEARCH}"):
-        search_index(client, TABLE, [0.25] * DIMENSION)
+def test_more_like_a_row_leaves_the_row_out(searched: Client) -> None:
+    target = Target.row(searched, TABLE, 5, "image_embedding")
+
+    result = search(searched, TABLE, target, limit=5)
+
+    exact = search(searched, TABLE, target, limit=5, exact=True)
+    assert 5 not in {hit.id for hit in result.hits}
+    assert [hit.id for hit in result.hits] == [hit.id for hit in exact.hits]
+    assert not result.is_exact
+
+
+def test_words_go_through_encode_text_and_the_index(searched: Client, words: None) -> None:
+    result = search(searched, TABLE, Target.text("a cat; it's asleep"), limit=5)
+
+    same = search(searched, TABLE, Target.vector([1.0] + [0.0] * (DIMENSION - 1)), limit=5)
+    assert [hit.id for hit in result.hits] == [hit.id for hit in same.hits]
+    assert uses_the_index(searched, result.sql, text="a cat", limit=5)
+
+
+class TestFilters:
+    @pytest.mark.parametrize(
+        ("filters", "condition"),
+        [
+            (Filters(nsfw=["NSFW", "UNSURE"]), "NSFW IN ('NSFW', 'UNSURE')"),
+            (Filters(min_similarity=0.3), "NOT similarity < toFloat32(0.3)"),
+            (
+                Filters(min_width=200, min_height=200, min_similarity=0.3),
+                "width >= 200 AND height >= 200 AND NOT similarity < toFloat32(0.3)",
+            ),
+            (Filters(licenses=["?"]), "LICENSE IN ('?')"),
+        ],
+    )
+    def test_hits_are_the_nearest_rows_that_pass(
+        self, searched: Client, filters: Filters, condition: str
+    ) -> None:
+        target = [0.25] * DIMENSION
+
+        result = search(searched, TABLE, Target.vector(target), limit=8, filters=filters)
+
+        expected = searched.query(
+            f"SELECT id FROM {TABLE} WHERE {condition} "
+            "ORDER BY cosineDistance(image_embedding, {v:Array(Float32)}) LIMIT 8",
+            parameters={"v": target},
+        ).result_rows
+        assert expected
+        assert [hit.id for hit in result.hits] == [row[0] for row in expected]
+
+    def test_a_filter_that_leaves_hardly_any_row_reads_them_all(self, searched: Client) -> None:
+        few = searched.query(
+            f"SELECT id, similarity FROM {TABLE} WHERE similarity > 0 "
+            "ORDER BY similarity DESC LIMIT 3"
+        ).result_rows
+        filters = Filters(min_similarity=few[-1][1])
+        passing = searched.query(
+            f"SELECT id FROM {TABLE} WHERE NOT similarity < {{s:Float32}}",
+            parameters={"s": few[-1][1]},
+        ).result_rows
+
+        target = Target.vector([0.25] * DIMENSION)
+        result = search(searched, TABLE, target, limit=len(passing) + 1, filters=filters)
+
+        assert result.is_exact
+        assert {hit.id for hit in result.hits} == {row[0] for row in passing}
+        assert {row[0] for row in few} <= {hit.id for hit in result.hits}
+
+
+class TestProfile:
+    def test_the_settings_stored_for_the_table_in_use_are_used(self, searched: Client) -> None:
+        profile, metric = read_profile(searched, TABLE, "image_embedding")
+
+        result = search(searched, TABLE, Target.vector([0.25] * DIMENSION))
+
+        assert metric == "cosineDistance"
+        assert f"hnsw_candidate_list_size_for_search = {profile.ef}" in result.sql
+
+    def test_without_a_measured_table_there_are_defaults(self, client: Client) -> None:
+        make_tables(client)
+
+        assert read_profile(client, TABLE, "image_embedding") == (
+            SearchProfile(),
+            "cosineDistance",
+        )
+
+
+class TestTutorial:
+    def test_its_query_finds_what_numpy_finds(self, searched: Client, source: Path) -> None:
+        target = read_vectors(source, "text_embedding", 0)[0]
+
+        result = search_tutorial(searched, TABLE, target.tolist(), limit=5)
+
+        rows = searched.query(
+            f"SELECT id, image_embedding FROM {TABLE} WHERE similarity >= 0.2"
+        ).result_rows
+        distances = np.linalg.norm(np.array([row[1] for row in rows]) - target, axis=1)
+        nearest = np.argsort(distances)[:5]
+        assert [hit.id for hit in result.hits] == [rows[i][0] for i in nearest]
+        np.testing.assert_allclose(
+            [hit.distance for hit in result.hits], distances[nearest], rtol=1e-4
+        )
+
+
+class TestRefusal:
+    def test_a_missing_search_table_is_typed(self, client: Client) -> None:
+        make_tables(client)
+
+        with pytest.raises(ClickHouseError, match=f"search {SEARCH}"):
+            search(client, TABLE, Target.vector([0.25] * DIMENSION))
+
+    def test_a_missing_row_is_named(self, searched: Client) -> None:
+        with pytest.raises(RowMissing, match="987654321"):
+            Target.row(searched, TABLE, 987654321, "image_embedding")
+
+    def test_an_unknown_column_is_refused_with_the_known_ones(self, searched: Client) -> None:
+        with pytest.raises(BadRequest, match="image_embedding, text_embedding"):
+            search(searched, TABLE, Target.vector([0.25] * DIMENSION), column="caption")
+
+    def test_a_vector_of_another_length_is_typed(self, searched: Client) -> None:
+        with pytest.raises(ClickHouseError):
+            search(searched, TABLE, Target.vector([0.25] * 3))

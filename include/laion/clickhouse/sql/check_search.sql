@@ -3,7 +3,7 @@
 {%- set search = (params.table or params.dataset) ~ "_search" %}
 SELECT
     (SELECT count() FROM {{ search }})
-        = {{ ti.xcom_pull(task_ids="build_index")["rows"] | int }} AS has_all_rows,
+        = {{ ti.xcom_pull(task_ids="publish_index") | int }} AS has_all_rows,
     count() > 0 AS has_parts,
     min(secondary_indices_uncompressed_bytes) > 0 AS every_part_is_indexed
 FROM system.parts

@@ -1,4 +1,4 @@
-CREATE TABLE $shadow AS $table
+CREATE TABLE IF NOT EXISTS $shadow AS $table
 ENGINE = MergeTree
 PARTITION BY intDiv(shard, $shards_per_bucket)
 ORDER BY id

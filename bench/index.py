@@ -1,0 +1,295 @@
+"""`python -m bench.index`: the search table, against bare usearch and against brute force.
+
+100,000 rows of two 512-d vectors in 40 shards, or 1,000,000 with `FULL=1`. Prints tables, writes
+`bench/index.json`, and draws recall against latency into `docs/images/recall.svg`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+from bench.measure import cpu_seconds
+from laion.clickhouse.builds import BuildPlan, Builds, Holder
+from laion.clickhouse.client import Client
+from laion.clickhouse.ledger import TaskOrigin
+from laion.clickhouse.recall import (
+    LADDER,
+    Probe,
+    Recall,
+    ask,
+    ground_truth,
+    measure_recall,
+)
+from laion.clickhouse.recall_queries import standing_queries
+from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
+from laion.clickhouse.sizing import IndexOptions, estimate_index
+from laion.clickhouse.vector_index import begin_build, build_bucket, publish_build
+from laion.sample.processes import free_port, start, wait_until
+
+ROWS = 1_000_000 if os.environ.get("FULL") else 100_000
+SHARDS = 40
+DIMENSION = 512
+CLUSTERS = ROWS // 50
+QUERIES = 50
+TABLE = "bench"
+SERVER_START_TIMEOUT_S = 60
+RESULT = Path(__file__).parent / "index.json"
+CHART = Path(__file__).parents[1] / "docs" / "images" / "recall.svg"
+
+
+@dataclass
+class Measured:
+    """What one quantization took and found."""
+
+    cpu_s: float
+    wall_s: float
+    index_bytes: int
+    estimated_bytes: int
+    recalls: list[Recall] = field(default_factory=list)
+    curve: list[tuple[float, float]] = field(default_factory=list)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="laion-bench-") as name, _server(Path(name)) as server:
+        client, pid = server
+        load(client)
+        measured = {"bf16": build(client, pid, "bf16")}
+        part_s = rebuild_one_shard(client, pid)
+        measured["b1"] = build(client, pid, "b1")
+    usearch_s = build_with_usearch()
+    show(measured, part_s, usearch_s)
+    draw(measured)
+
+
+def load(client: Client) -> None:
+    """Fill a base table: clusters of images, and texts that lie near their image."""
+    ensure_ledger(client)
+    ensure_base_table(client, TABLE, TableIdentity(TABLE, DIMENSION))
+    for shard in range(SHARDS):
+        load_shard(client, shard, seed=shard)
+
+
+def load_shard(client: Client, shard: int, seed: int) -> None:
+    rows = ROWS // SHARDS
+    images, texts = vectors(rows, seed)
+    client.insert_arrow(
+        TABLE,
+        pa.table(
+            {
+                "id": shard * 100_000_000 + np.arange(rows),
+                "shard": np.full(rows, shard, np.uint16),
+                "caption": [f"row {row} of shard {shard}" for row in range(rows)],
+                "image_embedding": _as_lists(images),
+                "text_embedding": _as_lists(texts),
+            }
+        ),
+        settings={"async_insert": 0},
+    )
+
+
+def vectors(rows: int, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return unit-length images and texts, shape (rows, 512): a cluster's centre and noise."""
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).standard_normal((CLUSTERS, DIMENSION), dtype=np.float32)
+    own = centres[random.integers(0, CLUSTERS, rows)]
+    pair = []
+    for _ in range(2):
+        noisy = own + 0.7 * random.standard_normal((rows, DIMENSION), dtype=np.float32)
+        pair.append(noisy / np.linalg.norm(noisy, axis=1, keepdims=True))
+    return pair[0], pair[1]
+
+
+def build(client: Client, pid: int, quantization: str) -> Measured:
+    """Build the whole search table and measure what it finds, at every rung of the ladder."""
+    builds = Builds(client, TABLE, TaskOrigin("bench", quantization))
+    before, began = cpu_seconds(pid), time.perf_counter()
+    plan, buckets = _begin(builds, quantization)
+    assert list(plan.buckets) == buckets, "the whole table is to be built"
+    for bucket in buckets:
+        build_bucket(builds, plan, bucket)
+    states = builds.buckets(plan.build_id).values()
+    measured = Measured(
+        cpu_s=cpu_seconds(pid) - before,
+        wall_s=time.perf_counter() - began,
+        index_bytes=sum(state.index_bytes for state in states),
+        estimated_bytes=estimate_index(ROWS, DIMENSION, plan.options).memory_bytes,
+    )
+    measured.recalls = measure_recall(builds, plan, target=0.95, queries=QUERIES, budget=10**12)
+    publish_build(builds, plan)
+    measured.curve = climb(builds, plan)
+    return measured
+
+
+def climb(builds: Builds, plan: BuildPlan) -> list[tuple[float, float]]:
+    """Return (p50 in ms, recall@10) of searches for images at every rung of the ladder."""
+    searched = f"{TABLE}_search"
+    queries = standing_queries(builds.client, TABLE, searched, plan, QUERIES)["image_embedding"]
+    truth = ground_truth(builds, plan, searched, "image_embedding", queries, plan.buckets)
+    probe = Probe(builds.client, searched, "image_embedding", plan.options.metric, plan.buckets)
+    curve = []
+    for profile in LADDER:
+        recalls, seconds = ask(probe, queries, truth, 10, profile)
+        all_seconds, all_recalls = (list(chain(*d.values())) for d in (seconds, recalls))
+        curve.append((1000 * float(np.median(all_seconds)), float(np.mean(all_recalls))))
+    return curve
+
+
+def rebuild_one_shard(client: Client, pid: int) -> float:
+    """Replace one shard of 40 and return the CPU seconds of the next build of the search table."""
+    client.command(f"ALTER TABLE {TABLE} DROP PARTITION 7")
+    load_shard(client, 7, seed=1007)
+    # One row fewer, so that the shard is seen to have changed: there is no ledger of it here.
+    client.command(f"DELETE FROM {TABLE} WHERE id = 700000000")
+    client.command(f"OPTIMIZE TABLE {TABLE} PARTITION 7 FINAL")
+    builds = Builds(client, TABLE, TaskOrigin("bench", "one shard"))
+    before = cpu_seconds(pid)
+    plan, buckets = _begin(builds, "bf16")
+    for bucket in buckets:
+        build_bucket(builds, plan, bucket)
+    spent = cpu_seconds(pid) - before
+    measure_recall(builds, plan, target=0.95, queries=QUERIES, budget=10**12)
+    publish_build(builds, plan)
+    return spent
+
+
+def build_with_usearch() -> float:
+    """Return the CPU seconds that bare usearch takes for the same graph over the images."""
+    from usearch.index import Index
+
+    images = np.concatenate([vectors(ROWS // SHARDS, shard)[0] for shard in range(SHARDS)])
+    per_bucket = len(images) // 8
+    before = time.process_time()
+    for bucket in range(8):
+        index = Index(
+            ndim=DIMENSION, metric="cos", dtype="bf16", connectivity=32, expansion_add=128
+        )
+        chunk = images[bucket * per_bucket : (bucket + 1) * per_bucket]
+        index.add(np.arange(len(chunk)), chunk, threads=os.cpu_count() or 1)
+    return time.process_time() - before
+
+
+def show(measured: dict[str, Measured], part_s: float, usearch_s: float) -> None:
+    console = Console()
+    table = Table(title=f"{ROWS:,} rows, 2 × {DIMENSION}", title_justify="left")
+    for heading in ("index", "CPU s", "wall s", "index MB", "estimate", "searched", "recall@10",
+                    "@100", "settings", "p50 ms", "brute force"):  # fmt: skip
+        table.add_column(heading, justify="left" if heading == "searched" else "right")
+    for name, one in measured.items():
+        for recall in one.recalls:
+            table.add_row(
+                name,
+                f"{one.cpu_s:.0f}",
+                f"{one.wall_s:.0f}",
+                f"{one.index_bytes / 1e6:.0f}",
+                f"{one.estimated_bytes / one.index_bytes:.2f}",
+                f"{recall.column} {recall.kind}",
+                f"{recall.at_10:.3f}",
+                f"{recall.at_100:.3f}",
+                str(recall.profile),
+                f"{recall.ann_ms[0]:.1f}",
+                f"{recall.exact_ms[0]:.1f}",
+            )
+    console.print(table)
+    bf16, b1 = measured["bf16"], measured["b1"]
+    ratios = {
+        "worst recall@10, bf16": min(recall.at_10 for recall in bf16.recalls),
+        "worst recall@10, b1 rescored": min(recall.at_10 for recall in b1.recalls),
+        "brute force / index, p50 (bf16, worst)": min(
+            recall.exact_ms[0] / recall.ann_ms[0] for recall in bf16.recalls
+        ),
+        "build CPU / bare usearch's": bf16.cpu_s / (2 * usearch_s),
+        "index memory, bf16 / b1": bf16.index_bytes / b1.index_bytes,
+        "rebuild after one of 40 shards / full build": part_s / bf16.cpu_s,
+    }
+    for what, ratio in ratios.items():
+        console.print(f"{what}: {ratio:.3f}")
+    RESULT.write_text(
+        json.dumps(
+            {
+                "rows": ROWS,
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                "build_cpu_s": {name: round(one.cpu_s, 1) for name, one in measured.items()},
+                "usearch_cpu_s_per_column": round(usearch_s, 1),
+                "one_shard_cpu_s": round(part_s, 1),
+                "index_bytes": {name: one.index_bytes for name, one in measured.items()},
+                "curves": {name: one.curve for name, one in measured.items()},
+                "ratios": {what: round(ratio, 3) for what, ratio in ratios.items()},
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def draw(measured: dict[str, Measured]) -> None:
+    """Draw recall against latency."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for name, one in measured.items():
+        best = sorted(one.curve)
+        axes.plot(*zip(*best, strict=True), marker="o", label=name)
+    exact = float(np.mean([r.exact_ms[0] for one in measured.values() for r in one.recalls]))
+    axes.axvline(exact, linestyle=":", color="grey", label="brute force")
+    axes.set_xscale("log")
+    axes.set_xlabel("p50 of a search, ms")
+    axes.set_ylabel("recall@10")
+    axes.set_title(f"{ROWS:,} clustered vectors of {DIMENSION} dimensions")
+    axes.legend()
+    axes.grid(visible=True, alpha=0.3)
+    figure.savefig(CHART, metadata={"Date": None})
+
+
+@contextmanager
+def _server(work: Path) -> Iterator[tuple[Client, int]]:
+    port = free_port()
+    process = start(
+        "clickhouse",
+        [sys.executable, "-m", "laion.embedded", f"--path={work / 'server'}", f"--port={port}"],
+        work / "server.log",
+        {**os.environ, "CLICKHOUSE_PASSWORD": ""},
+    )
+    try:
+        wait_until(process, lambda: "ready" in process.log.read_text(), SERVER_START_TIMEOUT_S)
+        client = clickhouse_connect.get_client(
+            host="127.0.0.1", port=port, autogenerate_session_id=False
+        )
+        yield client, process.pid
+        client.close()
+    finally:
+        process.stop()
+
+
+def _begin(builds: Builds, quantization: str) -> tuple[BuildPlan, list[int]]:
+    begun = begin_build(builds, IndexOptions(quantization=quantization))
+    assert not isinstance(begun, Holder)
+    return begun
+
+
+def _as_lists(array: npt.NDArray[Any]) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(array.ravel(), array.shape[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,382 @@
+"""The recall gate: what searches of a new search table find, of what they should find.
+
+Standing queries that are no rows of the searched column are answered exactly and by the index. The
+cheapest search settings that reach the target are stored for searches to use; when none does, the
+build is rejected and the table in use stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from laion.clickhouse.builds import BuildPlan, Builds
+from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.recall_queries import KINDS, StandingQuery, standing_queries
+from laion.clickhouse.search import SearchProfile
+from laion.clickhouse.statements import statement
+from laion.clickhouse.vector_index import shadow_table
+from laion.errors import RecallTooLow
+
+log = logging.getLogger(__name__)
+
+LADDER = (
+    SearchProfile(64),
+    SearchProfile(128),
+    SearchProfile(256),
+    SearchProfile(512),
+    SearchProfile(128, multiplier=2),
+    SearchProfile(256, multiplier=4),
+    SearchProfile(256, multiplier=8),
+    SearchProfile(512, multiplier=16),
+    SearchProfile(512, multiplier=32),
+    SearchProfile(1024, multiplier=64),
+    SearchProfile(2048, multiplier=128),
+)
+"""Search settings to try, cheapest first."""
+TRUTH_DEPTH = 128
+"""Exact neighbours kept per query and bucket: 100, the excluded ones, and some for ties."""
+TIE = 1e-6
+"""Distances closer than this count as equal; float32 resolves about 1e-7 near 1."""
+EXACT_QUERIES = 10
+EXACT_BUDGET_S = 20.0
+"""Brute force is timed on up to so many queries, and for so long."""
+
+Truth = list[tuple[float, int]]
+ByKind = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What one kind of query finds in one column with one profile; latencies are the client's."""
+
+    column: str
+    kind: str
+    profile: SearchProfile
+    queries: int
+    at_10: float
+    at_100: float
+    ann_ms: tuple[float, float, float]
+    exact_ms: tuple[float, float, float]
+
+
+def measure_recall(
+    builds: Builds, plan: BuildPlan, *, target: float, queries: int, budget: int
+) -> list[Recall]:
+    """Measure a build, choose its search settings and accept it.
+
+    `queries` are asked of each kind and column; `budget` bounds the exact distances computed: when
+    all rows would take more, some buckets are left out of the measurement.
+    Raises RecallTooLow, IndexBuildLost, ClickHouseError.
+    """
+    client, searched = builds.client, shadow_table(builds.table, plan)
+    with builds.holding(plan.build_id), typed_errors(f"measure the recall of {searched}"):
+        asked = standing_queries(client, builds.table, searched, plan, queries)
+        covered, sample = _choose_buckets(builds, plan, sum(map(len, asked.values())), budget)
+        results: list[Recall] = []
+        for column, column_queries in asked.items():
+            probe = Probe(client, searched, column, plan.options.metric, covered)
+            truth = ground_truth(builds, plan, searched, column, column_queries, covered)
+            results += _tune(probe, column_queries, truth, target)
+        accepted = all(result.at_10 >= target for result in results)
+        _record(builds, plan, results, target, sample, accepted=accepted)
+        builds.append(plan.build_id, "accepted" if accepted else "rejected")
+    text = format_recall(results, sample)
+    if not accepted:
+        raise RecallTooLow(
+            f"{searched} does not reach recall@10 of {target} with any search settings:\n{text}\n"
+            "The search table in use stays. Choose a finer index_quantization or a lower "
+            "recall_target and start again; the rejected table stays until the next build."
+        )
+    log.info("%s", text)
+    return results
+
+
+def format_recall(results: Sequence[Recall], sample: float) -> str:
+    """Return what was measured as lines of text."""
+    lines = [
+        f"{r.column}, {r.queries} {r.kind} queries: recall@10 {r.at_10:.3f}, @100 {r.at_100:.3f} "
+        f"with {r.profile}; p50 {r.ann_ms[0]:.1f} ms, by brute force {r.exact_ms[0]:.1f} ms"
+        for r in results
+    ]
+    if sample < 1:
+        lines.append(f"Measured on {sample:.0%} of the rows; LAION_RECALL_BUDGET sets how many.")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Asks one column of a search table for the rows nearest to a vector."""
+
+    client: Client
+    table: str
+    column: str
+    metric: str
+    buckets: tuple[int, ...]
+
+    def nearest(
+        self, vector: Sequence[float], limit: int, profile: SearchProfile | None
+    ) -> list[tuple[int, float]]:
+        """Return (id, distance), nearest first; exact without a profile."""
+        names = {"metric": self.metric, "column": self.column}
+        result = self.client.query(
+            statement("nearest_ids", shadow=self.table, literals=names),
+            parameters={
+                "target": vector,
+                "limit": limit,
+                "partitions": [str(bucket) for bucket in self.buckets],
+            },
+            settings=profile.settings() if profile else {"use_skip_indexes": 0},
+        )
+        return [(row[0], row[1]) for row in result.result_rows]
+
+    def distances(self, vector: Sequence[float], ids: Sequence[int]) -> dict[int, float]:
+        """Return the exact distances of some rows."""
+        query = f"SELECT id, {self.metric}({self.column}, {{target:Array(Float32)}}) AS distance"
+        result = self.client.query(
+            f"{query} FROM {self.table} WHERE id IN {{ids:Array(Int64)}}",
+            parameters={"target": vector, "ids": ids},
+        )
+        return {row[0]: row[1] for row in result.result_rows}
+
+
+def recall_of(
+    found: Sequence[int], truth: Truth, k: int, look_up: Callable[[list[int]], dict[int, float]]
+) -> float:
+    """Return the share of the `k` nearest that was found; equally near rows are as good.
+
+    `truth` is (distance, id), nearest first, at least `k` long unless the table is smaller.
+    `look_up` returns exact distances; it is asked only when ties go on behind the truth's end.
+    """
+    wanted = min(k, len(truth))
+    if not wanted:
+        return 1.0
+    limit = truth[wanted - 1][0] + TIE
+    near = {row_id for distance, row_id in truth[: bisect_right(truth, (limit, 2**63))]}
+    hits = sum(row_id in near for row_id in found[:k])
+    unknown = [row_id for row_id in found[:k] if row_id not in near]
+    if unknown and truth[-1][0] <= limit:
+        hits += sum(distance <= limit for distance in look_up(unknown).values())
+    return min(hits, wanted) / wanted
+
+
+def _tune(
+    probe: Probe, queries: list[StandingQuery], truth: dict[int, Truth], target: float
+) -> list[Recall]:
+    """Return the recall of each kind with the first profile by which all reach the target.
+
+    When none does, with the profile by which the worst kind did best.
+    """
+    if queries:
+        probe.nearest(queries[0].vector, 10, LADDER[0])  # Reads the index into the server's cache.
+    best: tuple[float, SearchProfile, ByKind, ByKind] | None = None
+    for profile in LADDER:
+        at_10, seconds = ask(probe, queries, truth, 10, profile)
+        worst = min((float(np.mean(values)) for values in at_10.values()), default=1.0)
+        if best is None or worst > best[0]:
+            best = worst, profile, at_10, seconds
+        if worst >= target:
+            break
+        log.info("%s: recall@10 %.3f with %s", probe.column, worst, profile)
+    assert best is not None
+    _, profile, at_10, seconds = best
+    at_100 = ask(probe, queries, truth, 100, profile)[0]
+    exact = _percentiles(_time_exact(probe, queries))
+    return [
+        Recall(
+            column=probe.column,
+            kind=kind,
+            profile=profile,
+            queries=len(at_10[kind]),
+            at_10=float(np.mean(at_10[kind])),
+            at_100=float(np.mean(at_100[kind])),
+            ann_ms=_percentiles(seconds[kind]),
+            exact_ms=exact,
+        )
+        for kind in KINDS
+        if kind in at_10
+    ]
+
+
+def ask(
+    probe: Probe,
+    queries: list[StandingQuery],
+    truth: dict[int, Truth],
+    k: int,
+    profile: SearchProfile,
+) -> tuple[ByKind, ByKind]:
+    """Ask every query of the index; return the recall@k, and the seconds, of each by kind."""
+    recalls: ByKind = {}
+    seconds: ByKind = {}
+    for query in queries:
+        began = time.perf_counter()
+        nearest = probe.nearest(query.vector, k + len(query.excluded), profile)
+        seconds.setdefault(query.kind, []).append(time.perf_counter() - began)
+        found = [row_id for row_id, _ in nearest if row_id not in query.excluded]
+
+        def look_up(ids: list[int], query: StandingQuery = query) -> dict[int, float]:
+            return probe.distances(query.vector, ids)
+
+        recall = recall_of(found, truth[query.number], k, look_up)
+        recalls.setdefault(query.kind, []).append(recall)
+    return recalls, seconds
+
+
+def _time_exact(probe: Probe, queries: list[StandingQuery]) -> list[float]:
+    seconds: list[float] = []
+    for query in queries[:EXACT_QUERIES]:
+        if sum(seconds) > EXACT_BUDGET_S:
+            break
+        began = time.perf_counter()
+        probe.nearest(query.vector, 10, None)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def _percentiles(seconds: list[float]) -> tuple[float, float, float]:
+    """Return p50, p95 and p99 in milliseconds."""
+    if not seconds:
+        return 0.0, 0.0, 0.0
+    p50, p95, p99 = 1000 * np.percentile(seconds, (50, 95, 99))
+    return float(p50), float(p95), float(p99)
+
+
+def _choose_buckets(
+    builds: Builds, plan: BuildPlan, queries: int, budget: int
+) -> tuple[tuple[int, ...], float]:
+    """Return the buckets to measure, as many as the budget allows, and their share of the rows."""
+    states = builds.buckets(plan.build_id)
+    total = sum(states[bucket].rows for bucket in plan.buckets)
+    chosen: list[int] = []
+    rows = 0
+    for bucket in plan.buckets:
+        if chosen and (rows + states[bucket].rows) * queries > budget:
+            break
+        chosen.append(bucket)
+        rows += states[bucket].rows
+    return tuple(chosen), rows / total if total else 1.0
+
+
+def ground_truth(
+    builds: Builds,
+    plan: BuildPlan,
+    searched: str,
+    column: str,
+    queries: list[StandingQuery],
+    buckets: tuple[int, ...],
+) -> dict[int, Truth]:
+    """Return the nearest rows of every query, computing only what is not known of a bucket."""
+    states = builds.buckets(plan.build_id)
+    made_by = {bucket: states[bucket].made_by for bucket in buckets}
+    names = {"table": builds.table, "root": plan.root, "column": column}
+    known = _read_truth(builds.client, names, made_by)
+    for bucket in buckets:
+        if bucket in known or not queries:
+            continue
+        began = time.monotonic()
+        nearest = (
+            f"groupArraySorted({TRUTH_DEPTH})"
+            f"(({plan.options.metric}({column}, queries[{query.number}]), id))"
+            for query in queries
+        )
+        builds.client.command(
+            statement(
+                "compute_truth", shadow=searched, literals={"nearest": ",\n        ".join(nearest)}
+            ),
+            parameters={**names, "bucket": bucket, "made_by": made_by[bucket]},
+            settings={"async_insert": 0},
+        )
+        log.info(
+            "%s: exact answers of bucket %d took %.1f s", column, bucket, time.monotonic() - began
+        )
+    known = _read_truth(builds.client, names, made_by)
+    excluded = {query.number: set(query.excluded) for query in queries}
+    return {
+        number: sorted(
+            pair
+            for bucket in buckets
+            for pair in known.get(bucket, {}).get(number, [])
+            if pair[1] not in excluded[number]
+        )
+        for number in excluded
+    }
+
+
+def _read_truth(
+    client: Client, names: dict[str, str], made_by: dict[int, str]
+) -> dict[int, dict[int, Truth]]:
+    known: dict[int, dict[int, Truth]] = {}
+    for bucket, maker, number, ids, distances in client.query(
+        statement("read_truth"), parameters=names
+    ).result_rows:
+        if made_by.get(bucket) == maker:
+            known.setdefault(bucket, {})[number] = list(zip(distances, ids, strict=True))
+    return known
+
+
+def _record(
+    builds: Builds,
+    plan: BuildPlan,
+    results: list[Recall],
+    target: float,
+    sample: float,
+    *,
+    accepted: bool,
+) -> None:
+    rows = sum(bucket.rows for bucket in builds.buckets(plan.build_id).values())
+    history = [
+        {
+            "table": builds.table,
+            "build_id": plan.build_id,
+            "column": result.column,
+            "kind": result.kind,
+            "queries": result.queries,
+            "rows": rows,
+            "recall_sample": sample,
+            "ef": result.profile.ef,
+            "multiplier": result.profile.multiplier,
+            "recall_at_10": result.at_10,
+            "recall_at_100": result.at_100,
+            "target": target,
+            "is_accepted": accepted,
+            **dict(zip(("ann_p50_ms", "ann_p95_ms", "ann_p99_ms"), result.ann_ms, strict=True)),
+            **dict(
+                zip(("exact_p50_ms", "exact_p95_ms", "exact_p99_ms"), result.exact_ms, strict=True)
+            ),
+        }
+        for result in results
+    ]
+    _insert(builds.client, "recall_history", history)
+    if accepted:
+        worst = {
+            column: min(r.at_10 for r in results if r.column == column)
+            for column in {r.column for r in results}
+        }
+        profiles = {
+            result.column: {
+                "table": builds.table,
+                "build_id": plan.build_id,
+                "column": result.column,
+                "metric": plan.options.metric,
+                "ef": result.profile.ef,
+                "multiplier": result.profile.multiplier,
+                "recall_at_10": worst[result.column],
+            }
+            for result in results
+        }
+        _insert(builds.client, "search_profiles", list(profiles.values()))
+
+
+def _insert(client: Client, table: str, rows: list[dict[str, object]]) -> None:
+    if rows:
+        client.insert(
+            table,
+            [list(row.values()) for row in rows],
+            column_names=list(rows[0]),
+            settings={"async_insert": 0},
+        )

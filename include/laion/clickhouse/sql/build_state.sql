@@ -1,0 +1,5 @@
+SELECT argMax(state, at)
+FROM search_builds
+WHERE `database` = currentDatabase() AND `table` = {table:String}
+    AND build_id = {build_id:String} AND state NOT IN ('alive', 'claimed')
+HAVING count() > 0

@@ -1,0 +1,27 @@
+CREATE TABLE IF NOT EXISTS recall_history
+(
+    `database` LowCardinality(String) DEFAULT currentDatabase(),
+    `table` LowCardinality(String) COMMENT 'the base table',
+    build_id String,
+    `column` LowCardinality(String) COMMENT 'the vector column searched',
+    kind LowCardinality(String) COMMENT 'cross, near: which standing queries',
+    queries UInt32,
+    `rows` UInt64 COMMENT 'rows of the search table',
+    recall_sample Float32 COMMENT 'share of these rows that was searched',
+    ef UInt32 COMMENT 'hnsw_candidate_list_size_for_search',
+    multiplier UInt32 COMMENT 'candidates rescored per result; 0: none',
+    recall_at_10 Float32,
+    recall_at_100 Float32,
+    target Float32 COMMENT 'of recall_at_10',
+    is_accepted Bool,
+    ann_p50_ms Float32,
+    ann_p95_ms Float32,
+    ann_p99_ms Float32,
+    exact_p50_ms Float32,
+    exact_p95_ms Float32,
+    exact_p99_ms Float32,
+    at DateTime64(6, 'UTC') DEFAULT now64(6)
+)
+ENGINE = MergeTree
+ORDER BY (`database`, `table`, at)
+COMMENT 'What searches of each build found, measured before it was put in place.'

@@ -1,0 +1,4 @@
+SELECT sum(progress * total_size_marks) / greatest(sum(total_size_marks), 1), max(elapsed)
+FROM system.merges
+WHERE `database` = currentDatabase() AND `table` = {table:String} AND is_mutation
+    AND partition_id = toString({bucket:UInt32})

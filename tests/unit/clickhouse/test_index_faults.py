@@ -1,0 +1,140 @@
+"""Builds of search tables that are cut off: by a crash of the server, by the death of the task."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from laion.clickhouse.builds import BuildPlan, Builds, Holder
+from laion.clickhouse.sizing import IndexOptions
+from laion.clickhouse.vector_index import begin_build, build_bucket, shadow_table
+from tests.embedded_server import EmbeddedServer, poll
+from tests.shard_files import write_little_shard
+from tests.unit.clickhouse.shard_steps import (
+    ORIGIN,
+    TABLE,
+    build_search,
+    make_tables,
+    publish_files,
+)
+
+ROWS = 2500
+"""Enough for the index of a shard to take some seconds."""
+SEARCH = f"{TABLE}_search"
+SLOW = IndexOptions(quantization="f32", m=64, ef_construction=1000, buckets=1)
+QUICK = IndexOptions(m=8, ef_construction=16, buckets=1)
+
+BUILD = """
+import sys
+import clickhouse_connect
+from laion.clickhouse.builds import BuildPlan, Builds
+from laion.clickhouse.ledger import TaskOrigin
+from laion.clickhouse.vector_index import build_bucket
+port, table, plan = sys.argv[1:]
+client = clickhouse_connect.get_client(
+    host="127.0.0.1", port=int(port), password="secret", autogenerate_session_id=False
+)
+builds = Builds(client, table, TaskOrigin("laion_ingest", "run_1"))
+build_bucket(builds, BuildPlan.from_json(plan), 0)
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """A server of its own, to be killed, with a base table and a quickly built search table."""
+    with EmbeddedServer(tmp_path / "server") as server:
+        directory = tmp_path / "source"
+        with server.client(autogenerate_session_id=False) as client:
+            make_tables(client)
+            write_little_shard(directory, 0, ROWS)
+            publish_files(client, directory, 0, tmp_path)
+            build_search(client, QUICK)
+        yield server
+
+
+def start_task(server: EmbeddedServer, plan: BuildPlan) -> subprocess.Popen[bytes]:
+    """Build bucket 0 in a process of its own."""
+    command = [sys.executable, "-c", BUILD, str(server.port), TABLE, plan.to_json()]
+    return subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE)
+
+
+def wait_for_mutation(client: Client, plan: BuildPlan) -> None:
+    query = (
+        "SELECT count() FROM system.merges WHERE is_mutation AND table = {t:String} "
+        "AND elapsed > 0.2"
+    )
+    parameters = {"t": shadow_table(TABLE, plan)}
+    poll(lambda: client.query(query, parameters=parameters).result_rows[0][0])
+
+
+def begin(client: Client, builds: Builds) -> BuildPlan:
+    begun = begin_build(builds, SLOW)
+    assert not isinstance(begun, Holder)
+    assert begun[1] == [0]
+    return begun[0]
+
+
+def count(client: Client) -> int:
+    """Search the table in use."""
+    nearest = "ORDER BY cosineDistance(image_embedding, {v:Array(Float32)}) LIMIT 10"
+    parameters = {"v": [0.25] * 16}
+    found = client.query(f"SELECT id FROM {SEARCH} {nearest}", parameters=parameters).result_rows
+    assert len(found) == 10
+    return int(client.command(f"SELECT count() FROM {SEARCH}"))
+
+
+def mutations(client: Client, plan: BuildPlan) -> set[str]:
+    query = "SELECT mutation_id FROM system.mutations WHERE table = {t:String}"
+    parameters = {"t": shadow_table(TABLE, plan)}
+    return {row[0] for row in client.query(query, parameters=parameters).result_rows}
+
+
+def test_a_killed_task_leaves_its_index_building_and_the_next_try_waits_for_it(
+    server: EmbeddedServer,
+) -> None:
+    with server.client(autogenerate_session_id=False) as client:
+        builds = Builds(client, TABLE, ORIGIN)
+        plan = begin(client, builds)
+        task = start_task(server, plan)
+        wait_for_mutation(client, plan)
+        task.send_signal(signal.SIGKILL)
+        task.communicate()
+        assert count(client) == ROWS
+
+        state = build_bucket(builds, plan, 0)
+
+        assert (state.state, state.rows) == ("built", ROWS)
+        assert len(mutations(client, plan)) == 1
+
+
+def test_a_killed_server_comes_back_with_the_old_table_and_the_build_goes_on(
+    server: EmbeddedServer,
+) -> None:
+    with server.client(autogenerate_session_id=False) as client:
+        builds = Builds(client, TABLE, ORIGIN)
+        plan = begin(client, builds)
+        task = start_task(server, plan)
+        wait_for_mutation(client, plan)
+        server.kill()
+        _, errors = task.communicate(timeout=60)
+        assert task.returncode != 0
+        assert b"ClickHouseUnreachable" in errors
+
+    server.start()
+    with server.client(autogenerate_session_id=False) as client:
+        builds = Builds(client, TABLE, ORIGIN)
+        assert count(client) == ROWS
+
+        again = begin_build(builds, SLOW)
+        assert again == (plan, [0])
+        state = build_bucket(builds, plan, 0)
+
+        assert (state.state, state.rows) == ("built", ROWS)
+        assert state.index_bytes > 0

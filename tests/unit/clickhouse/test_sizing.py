@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from laion.clickhouse import sizing
+from laion.clickhouse.sizing import (
+    QUANTIZATIONS,
+    IndexOptions,
+    ServerFacts,
+    estimate_index,
+    format_plan,
+    plan_index,
+    read_server,
+)
+from laion.errors import BadRequest, IndexTooLarge, ServerTooOld
+from tests.shard_files import unit_vectors
+
+LAION_ROWS = 407_314_954
+GB = 1_000_000_000
+SERVER = ServerFacts("26.9.2.1", 64 * GB, 5 * GB, 16)
+
+
+def build_index(client: Client, rows: int, dimension: int, options: IndexOptions) -> int:
+    """Build one index over random vectors and return its bytes as ClickHouse counts them."""
+    client.command(
+        f"CREATE TABLE t (id Int64, v Array(Float32), INDEX i v TYPE vector_similarity('hnsw', "
+        f"'cosineDistance', {dimension}, '{options.quantization}', {options.m}, 64) "
+        "GRANULARITY 100000000) ENGINE = MergeTree ORDER BY id"
+    )
+    vectors = pa.FixedSizeListArray.from_arrays(unit_vectors(rows, dimension).ravel(), dimension)
+    client.insert_arrow("t", pa.table({"id": np.arange(rows), "v": vectors}))
+    return int(
+        client.command(
+            "SELECT sum(secondary_indices_uncompressed_bytes) FROM system.parts "
+            "WHERE active AND database = currentDatabase()"
+        )
+    )
+
+
+class TestEstimate:
+    @pytest.mark.parametrize("quantization", QUANTIZATIONS)
+    @pytest.mark.parametrize(("dimension", "m"), [(512, 0), (64, 8), (96, 64)])
+    def test_memory_is_within_15_percent_of_the_real_index(
+        self, client: Client, quantization: str, dimension: int, m: int
+    ) -> None:
+        options = IndexOptions(m=m).resolved(quantization)
+
+        actual = build_index(client, 2000, dimension, options)
+
+        estimate = estimate_index(2000, dimension, options, vectors=1)
+        assert estimate.memory_bytes == pytest.approx(actual, rel=0.15)
+
+    def test_two_vectors_need_twice_as_much(self) -> None:
+        one, two = (estimate_index(1000, 512, IndexOptions(), vectors=n) for n in (1, 2))
+
+        assert two.memory_bytes == 2 * one.memory_bytes
+        assert two.build_cpu_s == 2 * one.build_cpu_s
+
+
+class TestPlan:
+    def test_auto_takes_the_finest_that_fits(self) -> None:
+        options = IndexOptions(quantization="auto")
+        chosen = {
+            gb: plan_index(
+                LAION_ROWS, 512, options, replace(SERVER, memory_bytes=gb * GB)
+            ).options.quantization
+            for gb in (256, 1024, 2048)
+        }
+
+        assert chosen == {256: "b1", 1024: "i8", 2048: "bf16"}
+
+    def test_it_says_what_it_chose_and_why(self) -> None:
+        plan = plan_index(LAION_ROWS, 512, IndexOptions(quantization="auto"), _server(1024))
+
+        text = format_plan(plan, LAION_ROWS, 16)
+        assert "Chose i8" in text
+        assert "bf16 with M=32 needs 1,061 GB" in text
+
+    def test_nothing_fits_is_refused_with_what_would(self) -> None:
+        with pytest.raises(IndexTooLarge, match=r"At most 104,\d{3},\d{3} rows fit with b1"):
+            plan_index(LAION_ROWS, 512, IndexOptions(quantization="auto"), SERVER)
+
+    def test_a_quantization_asked_for_is_not_changed(self) -> None:
+        with pytest.raises(IndexTooLarge, match="Choose index_quantization auto"):
+            plan_index(LAION_ROWS, 512, IndexOptions(quantization="bf16"), _server(256))
+
+    def test_unknown_memory_is_said_and_takes_the_finest(self) -> None:
+        server = replace(SERVER, memory_bytes=None)
+
+        plan = plan_index(LAION_ROWS, 512, IndexOptions(quantization="auto"), server)
+
+        assert plan.options.quantization == "bf16"
+        assert "unknown" in plan.notes[0]
+        assert "LAION_CLICKHOUSE_MEMORY" in plan.notes[0]
+
+    def test_a_cache_smaller_than_the_index_is_warned_of(self) -> None:
+        plan = plan_index(10_000_000, 512, IndexOptions(), SERVER)
+
+        assert any("vector_similarity_index_cache_size is 5.0 GB" in n for n in plan.notes)
+
+    def test_an_index_that_fits_everywhere_needs_no_note(self) -> None:
+        assert plan_index(1000, 512, IndexOptions(), SERVER).notes == ()
+
+    def test_bits_get_fewer_connections_than_other_quantizations(self) -> None:
+        assert [IndexOptions().resolved(q).m for q in ("bf16", "b1")] == [32, 16]
+        assert IndexOptions(m=8).resolved("b1").m == 8
+
+
+class TestCommand:
+    def test_it_prints_a_plan_or_a_refusal_for_each_size(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ["--rows", str(LAION_ROWS), "--memory-gb", "64", "1000"]
+        monkeypatch.setattr("sys.argv", ["sizing", *arguments])
+
+        assert sizing.main() == 0
+
+        small, large = capsys.readouterr().out.split("1000 GB:")
+        assert "64 GB:\n  refused: " in small
+        assert "Index i8" in large
+
+
+class TestServer:
+    def test_it_tells_version_memory_cache_and_threads(self, client: Client) -> None:
+        server = read_server(client)
+
+        assert server.version == client.server_version
+        assert server.memory_bytes is not None
+        assert server.memory_bytes > GB
+        assert server.index_cache_bytes is not None
+        assert server.threads >= 1
+
+    def test_the_memory_given_is_believed(self, client: Client) -> None:
+        assert read_server(client, 256 * GB).memory_bytes == 256 * GB
+
+    def test_a_server_without_these_tables_has_unknown_memory(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The tables are renamed, since no server without them can be had here."""
+        monkeypatch.setattr(sizing, "FIGURES", (("absent_settings", "name"),))
+
+        assert read_server(client).memory_bytes is None
+
+    def test_a_server_that_is_too_old_is_refused_with_the_reason(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sizing, "OLDEST_SERVER", (99, 1))
+
+        with pytest.raises(ServerTooOld, match=r"need 99\.1 or later"):
+            read_server(client)
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("options", "name"),
+        [({"metric": "cosine"}, "index_metric"), ({"quantization": "i4"}, "index_quantization")],
+    )
+    def test_an_unknown_option_is_refused_with_the_params_name(
+        self, options: dict[str, str], name: str
+    ) -> None:
+        with pytest.raises(BadRequest, match=name):
+            IndexOptions(**options)
+
+    @pytest.mark.parametrize("gone", ["annoy", "Annoy", "usearch"])
+    def test_an_index_that_clickhouse_no_longer_has_is_explained(self, gone: str) -> None:
+        with pytest.raises(BadRequest, match=r"removed.*vector_similarity"):
+            IndexOptions(quantization=gone)
+
+
+def _server(gb: int) -> ServerFacts:
+    return replace(SERVER, memory_bytes=gb * GB)
