@@ -71,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="laion-bench-") as name, _server(Path(name)) as server:
         client, pid = server
         load(client)
-        measured = {"bf16": build(client, pid, "bf16")}
+        measured = {"f16": build(client, pid, "f16")}
         part_s = rebuild_one_shard(client, pid)
         measured["b1"] = build(client, pid, "b1")
     usearch_s = build_with_usearch()
@@ -143,7 +143,7 @@ def climb(builds: Builds, plan: BuildPlan) -> list[tuple[float, float]]:
     searched = f"{TABLE}_search"
     queries = standing_queries(builds.client, TABLE, searched, plan, QUERIES)["image_embedding"]
     truth = ground_truth(builds, plan, searched, "image_embedding", queries, plan.buckets)
-    probe = Probe(builds.client, searched, "image_embedding", plan.options.metric, plan.buckets)
+    probe = Probe(builds.client, searched, "image_embedding", plan.options.metric)
     curve = []
     for profile in LADDER:
         recalls, seconds = ask(probe, queries, truth, 10, profile)
@@ -161,7 +161,7 @@ def rebuild_one_shard(client: Client, pid: int) -> float:
     client.command(f"OPTIMIZE TABLE {TABLE} PARTITION 7 FINAL")
     builds = Builds(client, TABLE, TaskOrigin("bench", "one shard"))
     before = cpu_seconds(pid)
-    plan, buckets = _begin(builds, "bf16")
+    plan, buckets = _begin(builds, "f16")
     for bucket in buckets:
         build_bucket(builds, plan, bucket)
     spent = cpu_seconds(pid) - before
@@ -178,9 +178,7 @@ def build_with_usearch() -> float:
     per_bucket = len(images) // 8
     before = time.process_time()
     for bucket in range(8):
-        index = Index(
-            ndim=DIMENSION, metric="cos", dtype="bf16", connectivity=32, expansion_add=128
-        )
+        index = Index(ndim=DIMENSION, metric="cos", dtype="f16", connectivity=32, expansion_add=128)
         chunk = images[bucket * per_bucket : (bucket + 1) * per_bucket]
         index.add(np.arange(len(chunk)), chunk, threads=os.cpu_count() or 1)
     return time.process_time() - before
@@ -188,36 +186,37 @@ def build_with_usearch() -> float:
 
 def show(measured: dict[str, Measured], part_s: float, usearch_s: float) -> None:
     console = Console()
-    table = Table(title=f"{ROWS:,} rows, 2 × {DIMENSION}", title_justify="left")
-    for heading in ("index", "CPU s", "wall s", "index MB", "estimate", "searched", "recall@10",
-                    "@100", "settings", "p50 ms", "brute force"):  # fmt: skip
-        table.add_column(heading, justify="left" if heading == "searched" else "right")
+    builds = Table("index", "CPU s", "wall s", "MB", "estimate / MB", title=f"{ROWS:,} rows")
+    searches = Table("index", "queries", "recall@10", "@100", "settings", "p50 ms", "brute force")
     for name, one in measured.items():
+        builds.add_row(
+            name,
+            f"{one.cpu_s:.0f}",
+            f"{one.wall_s:.0f}",
+            f"{one.index_bytes / 1e6:.0f}",
+            f"{one.estimated_bytes / one.index_bytes:.2f}",
+        )
         for recall in one.recalls:
-            table.add_row(
+            searches.add_row(
                 name,
-                f"{one.cpu_s:.0f}",
-                f"{one.wall_s:.0f}",
-                f"{one.index_bytes / 1e6:.0f}",
-                f"{one.estimated_bytes / one.index_bytes:.2f}",
-                f"{recall.column} {recall.kind}",
+                f"{recall.column.removesuffix('_embedding')}, {recall.kind}",
                 f"{recall.at_10:.3f}",
                 f"{recall.at_100:.3f}",
                 str(recall.profile),
                 f"{recall.ann_ms[0]:.1f}",
                 f"{recall.exact_ms[0]:.1f}",
             )
-    console.print(table)
-    bf16, b1 = measured["bf16"], measured["b1"]
+    console.print(builds, searches)
+    f16, b1 = measured["f16"], measured["b1"]
     ratios = {
-        "worst recall@10, bf16": min(recall.at_10 for recall in bf16.recalls),
+        "worst recall@10, f16": min(recall.at_10 for recall in f16.recalls),
         "worst recall@10, b1 rescored": min(recall.at_10 for recall in b1.recalls),
-        "brute force / index, p50 (bf16, worst)": min(
-            recall.exact_ms[0] / recall.ann_ms[0] for recall in bf16.recalls
+        "brute force / index, p50 (f16, worst)": min(
+            recall.exact_ms[0] / recall.ann_ms[0] for recall in f16.recalls
         ),
-        "build CPU / bare usearch's": bf16.cpu_s / (2 * usearch_s),
-        "index memory, bf16 / b1": bf16.index_bytes / b1.index_bytes,
-        "rebuild after one of 40 shards / full build": part_s / bf16.cpu_s,
+        "build CPU / bare usearch's": f16.cpu_s / (2 * usearch_s),
+        "index memory, f16 / b1": f16.index_bytes / b1.index_bytes,
+        "rebuild after one of 40 shards / full build": part_s / f16.cpu_s,
     }
     for what, ratio in ratios.items():
         console.print(f"{what}: {ratio:.3f}")

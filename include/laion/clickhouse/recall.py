@@ -18,7 +18,7 @@ import numpy as np
 from laion.clickhouse.builds import BuildPlan, Builds
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.recall_queries import KINDS, StandingQuery, standing_queries
-from laion.clickhouse.search import SearchProfile
+from laion.clickhouse.search import SearchProfile, as_parameter
 from laion.clickhouse.statements import statement
 from laion.clickhouse.vector_index import shadow_table
 from laion.errors import RecallTooLow
@@ -80,7 +80,8 @@ def measure_recall(
         covered, sample = _choose_buckets(builds, plan, sum(map(len, asked.values())), budget)
         results: list[Recall] = []
         for column, column_queries in asked.items():
-            probe = Probe(client, searched, column, plan.options.metric, covered)
+            some = covered if sample < 1 else None
+            probe = Probe(client, searched, column, plan.options.metric, some)
             truth = ground_truth(builds, plan, searched, column, column_queries, covered)
             results += _tune(probe, column_queries, truth, target)
         accepted = all(result.at_10 >= target for result in results)
@@ -111,26 +112,27 @@ def format_recall(results: Sequence[Recall], sample: float) -> str:
 
 @dataclass(frozen=True)
 class Probe:
-    """Asks one column of a search table for the rows nearest to a vector."""
+    """Asks one column of a search table, or only some of its buckets, for the nearest rows."""
 
     client: Client
     table: str
     column: str
     metric: str
-    buckets: tuple[int, ...]
+    buckets: tuple[int, ...] | None = None
 
     def nearest(
         self, vector: Sequence[float], limit: int, profile: SearchProfile | None
     ) -> list[tuple[int, float]]:
         """Return (id, distance), nearest first; exact without a profile."""
-        names = {"metric": self.metric, "column": self.column}
+        listed = ", ".join(f"'{bucket}'" for bucket in self.buckets or ())
+        literals = {
+            "metric": self.metric,
+            "column": self.column,
+            "where": f"WHERE _partition_id IN ({listed})" if listed else "-- all buckets",
+        }
         result = self.client.query(
-            statement("nearest_ids", shadow=self.table, literals=names),
-            parameters={
-                "target": vector,
-                "limit": limit,
-                "partitions": [str(bucket) for bucket in self.buckets],
-            },
+            statement("nearest_ids", shadow=self.table, literals=literals),
+            parameters={"target": as_parameter(vector), "limit": limit},
             settings=profile.settings() if profile else {"use_skip_indexes": 0},
         )
         return [(row[0], row[1]) for row in result.result_rows]
@@ -140,7 +142,7 @@ class Probe:
         query = f"SELECT id, {self.metric}({self.column}, {{target:Array(Float32)}}) AS distance"
         result = self.client.query(
             f"{query} FROM {self.table} WHERE id IN {{ids:Array(Int64)}}",
-            parameters={"target": vector, "ids": ids},
+            parameters={"target": as_parameter(vector), "ids": ids},
         )
         return {row[0]: row[1] for row in result.result_rows}
 

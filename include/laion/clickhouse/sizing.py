@@ -18,8 +18,9 @@ FIGURES = (("server_settings", "name"), ("asynchronous_metrics", "metric"))
 METRICS = ("cosineDistance", "L2Distance")
 ELEMENT_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "i8": 1.0, "b1": 1 / 8}
 QUANTIZATIONS = tuple(ELEMENT_BYTES)
-AUTO_QUANTIZATIONS = ("bf16", "i8", "b1")
-"""What `auto` tries, best recall first."""
+AUTO_QUANTIZATIONS = ("f16", "i8", "b1")
+"""What `auto` tries, best recall first. The datasets' own float16 is kept exactly by f16, which
+takes the memory of bf16 and, without AVX-512, less CPU to build (docs/performance.md)."""
 CONNECTIONS = {"b1": 16}
 """M where it is not DEFAULT_CONNECTIONS: beside bits for vectors, links would be most of it."""
 DEFAULT_CONNECTIONS = 32
@@ -43,7 +44,7 @@ class IndexOptions:
     """
 
     metric: str = "cosineDistance"
-    quantization: str = "bf16"
+    quantization: str = "f16"
     m: int = 0
     ef_construction: int = 128
     buckets: int = 8
@@ -104,7 +105,7 @@ def estimate_index(
     rows: int, dimension: int, options: IndexOptions, vectors: int = 2
 ) -> IndexEstimate:
     """Estimate the indexes of `rows` vectors in each of `vectors` columns."""
-    quantization = "bf16" if options.quantization == "auto" else options.quantization
+    quantization = AUTO_QUANTIZATIONS[0] if options.quantization == "auto" else options.quantization
     chosen = options.resolved(quantization)
     # The lowest layer has 2·m links of 4 bytes a vector; the layers above add hardly any.
     per_row = dimension * ELEMENT_BYTES[quantization] + 8 * chosen.m + NODE_BYTES
@@ -143,7 +144,7 @@ def read_server(client: Client, memory_bytes: int | None = None) -> ServerFacts:
 def plan_index(
     rows: int, dimension: int, options: IndexOptions, server: ServerFacts, vectors: int = 2
 ) -> IndexPlan:
-    """Decide on the quantization: `auto` takes the first of bf16, i8, b1 that the server holds.
+    """Decide on the quantization: `auto` takes the first of f16, i8, b1 that the server holds.
 
     Raises IndexTooLarge when none, or not the one asked for, fits into 70 % of its memory.
     """

@@ -1,5 +1,5 @@
 SELECT id, $metric($column, {target:Array(Float32)}) AS distance
 FROM $shadow
-WHERE _partition_id IN {partitions:Array(String)}
+$where
 ORDER BY distance
 LIMIT {limit:UInt32}
