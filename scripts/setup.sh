@@ -33,4 +33,6 @@ if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
 fi
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
   -r requirements-dev.lock || fail "pip could not install requirements-dev.lock; is the package index reachable?"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+  -r requirements-no-deps.lock || fail "pip could not install requirements-no-deps.lock; is the package index reachable?"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

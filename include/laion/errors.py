@@ -196,9 +196,61 @@ class RecallTooLow(ClickHouseError):
 
 class RowMissing(ClickHouseError):
     """There is no row with the id that a search starts from."""
+# Encoders
+
+
+class BadModel(LaionError):
+    """A model's directory lacks a file, or holds one that was altered or cannot be used."""
+
+
+class ModelNotFetched(LaionError):
+    """A model could not be fetched from the hub, or does not do what it should."""
+
+
+class EncodingFailed(LaionError):
+    """A model gave no usable vector for a text or a picture."""
+
+
+class BadImage(LaionError):
+    """A file is no picture that the encoders take."""
+
+
+# The functions inside ClickHouse
+
+
+class UdfError(LaionError):
+    """The functions `encode_text` and `encode_image` were not deployed."""
+
+
+class UdfsNotPossible(UdfError):
+    """This ClickHouse cannot be given functions from here; nothing was changed."""
+
+
+class UdfTargetUnwritable(UdfError):
+    """A directory of the ClickHouse server cannot be written."""
+
+
+class UdfHostUnreachable(UdfError):
+    """A host that functions are deployed to does not answer over SFTP."""
+
+    retryable = True
+
+
+class DeployInProgress(UdfError):
+    """Another deployment of functions holds the target."""
+
+    retryable = True
+
+
+class UdfCheckFailed(UdfError):
+    """The functions do not work as they should; the previous version is in place again."""
 
 
 # The sample dataset
+
+
+class SampleModelMissing(LaionError):
+    """The package with the sample's text model is not installed."""
 
 
 class SampleNotWritable(LaionError):

@@ -1,0 +1,53 @@
+"""The image encoder: prepare, run, bring to unit length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from laion.encoders.model import (
+    IMAGE_MODEL,
+    PREPROCESSOR,
+    ModelDirectory,
+    choose_output,
+    open_session,
+)
+from laion.encoders.preprocess import Pixels, Preprocessor
+from laion.encoders.vectors import Vectors, to_unit_length
+
+MAX_BATCH_ROWS = 8
+
+
+class ImageEncoder:
+    """Holds the loaded model. Use `load_image_encoder`."""
+
+    def __init__(self, directory: ModelDirectory, threads: int) -> None:
+        self.dimension = directory.manifest.dimension
+        self._preprocessor = Preprocessor.read(directory.verified(PREPROCESSOR))
+        self._session = open_session(directory.verified(IMAGE_MODEL), threads)
+        self._output = choose_output(self._session, "image_embeds")
+        self._input = self._session.get_inputs()[0].name
+
+    def prepare(self, image: Image.Image) -> Pixels:
+        """Return an RGB picture as the model's input, float32 (3, side, side)."""
+        return self._preprocessor.prepare(image)
+
+    def encode(self, images: Sequence[Pixels]) -> Vectors:
+        """Return the unit vectors of prepared pictures, float32 (len(images), dimension).
+
+        Raises EncodingFailed when the model gives no direction for a picture.
+        """
+        vectors = np.empty((len(images), self.dimension), np.float32)
+        for start in range(0, len(images), MAX_BATCH_ROWS):
+            batch = np.stack(images[start : start + MAX_BATCH_ROWS])
+            output = self._session.run([self._output], {self._input: batch})[0]
+            vectors[start : start + len(batch)] = output
+        return to_unit_length(vectors)
+
+
+def load_image_encoder(path: Path, threads: int = 2) -> ImageEncoder:
+    """Load the image encoder of the model in `path`, checking its files. Raises BadModel."""
+    return ImageEncoder(ModelDirectory.open(path), threads)

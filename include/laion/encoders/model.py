@@ -1,0 +1,141 @@
+"""A model's directory: what is in it, and proof that it is what was put there."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import onnxruntime
+
+from laion.errors import BadModel
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+TEXT_MODEL = "text/model.onnx"
+TOKENIZER = "text/tokenizer.json"
+IMAGE_MODEL = "image/model.onnx"
+PREPROCESSOR = "image/preprocessor_config.json"
+FILES = (TEXT_MODEL, TOKENIZER, IMAGE_MODEL, PREPROCESSOR)
+
+_CHUNK_BYTES = 1 << 20
+_LOG_ERRORS_ONLY = 3
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """A text and the unit vector that the model gave for it when the manifest was written."""
+
+    text: str
+    vector: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says; `files` maps paths in the directory to SHA-256 digests."""
+
+    name: str
+    dimension: int
+    max_tokens: int
+    files: dict[str, str]
+    self_test: SelfTest
+    source: str
+    format: int = FORMAT
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
+        """Read a manifest. Raises ValueError, KeyError or TypeError for anything else."""
+        values: dict[str, Any] = json.loads(text)
+        if values["format"] != FORMAT:
+            raise ValueError(f"its format is {values['format']}, not {FORMAT}")
+        known = values["self_test"]
+        vector = tuple(float(value) for value in known["vector"])
+        return cls(**{**values, "self_test": SelfTest(str(known["text"]), vector)})
+
+    def to_json(self) -> bytes:
+        """Return the file's bytes; the same manifest always gives the same."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class ModelDirectory:
+    """A model on disk whose manifest was read."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read the manifest of the model in `path`. Raises BadModel."""
+        try:
+            return cls(path, Manifest.parse((path / MANIFEST).read_bytes()))
+        except OSError as error:
+            raise BadModel(
+                f"there is no model in {path}: {MANIFEST} cannot be read ({error.strerror}). "
+                "Fetch one with `python -m laion.encoders fetch`."
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadModel(f"{path / MANIFEST} is no manifest of a model: {error!r}") from error
+
+    def verified(self, name: str) -> Path:
+        """Return the path of a file after comparing its SHA-256. Raises BadModel."""
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            raise BadModel(f"the model {self.manifest.name!r} in {self.path} has no {name}")
+        try:
+            found = file_sha256(self.path / name)
+        except OSError as error:
+            raise BadModel(
+                f"{self.path / name} cannot be read ({error.strerror}); fetch the model again"
+            ) from error
+        if found != expected:
+            raise BadModel(
+                f"{self.path / name} is not the file that the manifest names: its SHA-256 is "
+                f"{found}, expected is {expected}; fetch the model again"
+            )
+        return self.path / name
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex digest of a file. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Load an ONNX graph for CPU with so many threads. Raises BadModel."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    # Threads that wait for the next call must not burn the CPU that ClickHouse needs.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        # ONNX Runtime raises a dozen private types.
+        raise BadModel(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
+    _return_freed_memory()
+    return session
+
+
+def choose_output(session: onnxruntime.InferenceSession, preferred: str) -> str:
+    """Return the output `preferred` if the graph has it, else its first one."""
+    names: Sequence[str] = [output.name for output in session.get_outputs()]
+    return preferred if preferred in names else names[0]
+
+
+def _return_freed_memory() -> None:
+    """Give back what loading took and freed, a fifth of a process that then lives for days."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
