@@ -13,14 +13,13 @@ from PIL import Image
 from laion.errors import BadImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-MAX_PIXELS = 50_000_000
 MAX_SIDE_RATIO = 100
 """Longest side to shortest: resizing a 1 × 60,000 picture by its short side would blow it up."""
 
 _GREY_16_BIT = frozenset({"I;16", "I;16B", "I;16L", "I"})
 
 
-def decode_image(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_image(file: BinaryIO, max_pixels: int) -> Image.Image:
     """Return the first frame of a JPEG, PNG, WebP or GIF as RGB.
 
     What the name of the file says does not matter. 16-bit grey is scaled down to 8 bits; the

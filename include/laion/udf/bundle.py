@@ -30,7 +30,8 @@ PACKAGE_MODULES = (
 VENDORED = ("ftfy", "wcwidth")
 """Pure Python; the server needs only onnxruntime, tokenizers, Pillow and numpy."""
 
-MAX_SHEBANG_BYTES = 127
+MAX_SHEBANG_BYTES = 255
+"""What Linux reads of a script's first line since 5.1."""
 
 _ENTRY = b"""\
 import sys

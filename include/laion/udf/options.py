@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from laion.encoders.decode import MAX_PIXELS
-
 MAX_FILE_BYTES = 32 << 20
+MAX_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True)

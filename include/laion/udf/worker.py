@@ -17,9 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from laion.encoders.decode import decode_image
-from laion.encoders.image import load_image_encoder
-from laion.encoders.text import load_text_encoder
 from laion.encoders.vectors import Vectors
 from laion.errors import LaionError
 from laion.udf.options import WorkerOptions
@@ -71,13 +68,18 @@ def serve(encoder: Encoder, stdin: BinaryIO, stdout: BinaryIO, name: str) -> Non
 
 
 def open_text_encoder(options: WorkerOptions) -> Encoder:
-    """Load what `encode_text` needs. Raises BadModel."""
+    """Load what `encode_text` needs, and no module of the other function. Raises BadModel."""
+    from laion.encoders.text import load_text_encoder
+
     encoder = load_text_encoder(Path(options.model_dir), options.threads)
     return Encoder(lambda text: text, encoder.encode, TEXT_WINDOW_ROWS)
 
 
 def open_image_encoder(options: WorkerOptions) -> Encoder:
-    """Load what `encode_image` needs. Raises BadModel."""
+    """Load what `encode_image` needs, and no module of the other function. Raises BadModel."""
+    from laion.encoders.decode import decode_image
+    from laion.encoders.image import load_image_encoder
+
     encoder = load_image_encoder(Path(options.model_dir), options.threads)
     root = Path(options.image_root)
 

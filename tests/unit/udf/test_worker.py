@@ -209,7 +209,7 @@ class TestBundle:
         }
 
     @pytest.mark.parametrize(
-        "python", ["", "python3", "/usr/bin/my python", "/usr/bin/python\n", "/" + "x" * 200]
+        "python", ["", "python3", "/usr/bin/my python", "/usr/bin/python\n", "/" + "x" * 300]
     )
     def test_refuses_what_no_script_can_name(self, python: str) -> None:
         with pytest.raises(BadSetting, match="LAION_UDF_PYTHON"):

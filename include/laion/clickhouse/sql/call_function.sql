@@ -1,0 +1,1 @@
+SELECT $function(arrayJoin({values:Array(String)}))

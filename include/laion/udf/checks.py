@@ -1,0 +1,125 @@
+"""Calls the functions and compares what comes back with what the model is known to give."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import median
+
+from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.schema import read_identity
+from laion.clickhouse.statements import statement
+from laion.encoders.model import Manifest
+from laion.errors import ClickHouseError, UdfCheckFailed
+
+MIN_COSINE = 0.999
+"""Between a known text's vector here and there: other CPUs round otherwise."""
+MIN_CAPTION_COSINE = 0.95
+"""Median over stored rows, whose vectors are float16 and were made by another program."""
+MAX_LENGTH_ERROR = 1e-3
+CAPTIONS = 32
+
+Vector = list[float]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the functions must do. `table` holds captions with vectors of the model, or is None."""
+
+    manifest: Manifest
+    functions: tuple[str, ...]
+    pool_size: int
+    table: str | None = None
+
+
+def check_functions(client: Client, expected: Expectation) -> None:
+    """Call every function in every process of its pool, which also warms it up.
+
+    Raises UdfCheckFailed, saying which answer was not as expected.
+    """
+    if "encode_text" in expected.functions:
+        known = expected.manifest.self_test
+        # Other texts around it: a worker that answers a row too many or too few would shift it.
+        texts = ["", known.text, "another text"]
+        for vectors in _call_all_processes(client, "encode_text", texts, expected.pool_size):
+            for vector in vectors:
+                _check_vector(vector, expected.manifest.dimension)
+            cosine = _cosine(vectors[1], list(known.vector))
+            if cosine < MIN_COSINE:
+                raise UdfCheckFailed(
+                    f"encode_text gives another vector for {known.text!r} than the model: their "
+                    f"cosine is {cosine:.4f}."
+                )
+    if "encode_image" in expected.functions:
+        for vectors in _call_all_processes(client, "encode_image", [""], expected.pool_size):
+            if vectors != [[]]:
+                raise UdfCheckFailed("encode_image gives a vector for a picture without a name.")
+    if expected.table is not None and "encode_text" in expected.functions:
+        _check_agreement(client, expected.table, expected.manifest)
+
+
+def _check_agreement(client: Client, table: str, manifest: Manifest) -> None:
+    """The text vectors of the table must come from this model."""
+    dimension = read_identity(client, table).dimension
+    if dimension != manifest.dimension:
+        raise UdfCheckFailed(
+            f"table {table} has vectors of {dimension} numbers, the model {manifest.name!r} gives "
+            f"{manifest.dimension}; the dataset was made with another model."
+        )
+    try:
+        with typed_errors(f"encode captions of {table}"):
+            rows = client.query(
+                statement("encode_captions", table=table), parameters={"limit": CAPTIONS}
+            ).result_rows
+    except ClickHouseError as error:
+        raise UdfCheckFailed(f"{error}.") from error
+    cosines = [_cosine(list(stored), list(encoded)) for stored, encoded in rows]
+    if cosines and median(cosines) < MIN_CAPTION_COSINE:
+        raise UdfCheckFailed(
+            f"encode_text does not give the text vectors of table {table}: the median cosine of "
+            f"{len(cosines)} captions is {median(cosines):.3f}, not above {MIN_CAPTION_COSINE}. "
+            f"The dataset was made with another model than {manifest.name!r}."
+        )
+
+
+def _call_all_processes(
+    client: Client, function: str, texts: list[str], pool_size: int
+) -> list[list[Vector]]:
+    """Call a function as often at once as it has processes."""
+
+    def call(_: int) -> list[Vector]:
+        with typed_errors(f"call {function}"):
+            rows = client.query(
+                statement("call_function", function=function), parameters={"values": texts}
+            ).result_rows
+        return [list(row[0]) for row in rows]
+
+    try:
+        with ThreadPoolExecutor(pool_size) as threads:
+            answers = list(threads.map(call, range(pool_size)))
+    except ClickHouseError as error:
+        raise UdfCheckFailed(
+            f"{function} cannot be called: {error}. The server's log says more; often its Python "
+            "lacks onnxruntime, tokenizers, Pillow or numpy, or it cannot read the model."
+        ) from error
+    if any(len(vectors) != len(texts) for vectors in answers):
+        raise UdfCheckFailed(f"{function} answers another number of rows than it is asked.")
+    return answers
+
+
+def _check_vector(vector: Vector, dimension: int) -> None:
+    length = math.sqrt(sum(value * value for value in vector))
+    if len(vector) != dimension or abs(length - 1) > MAX_LENGTH_ERROR:
+        raise UdfCheckFailed(
+            f"encode_text gives a vector of {len(vector)} numbers and length {length:.4f}, not of "
+            f"{dimension} and 1."
+        )
+
+
+def _cosine(left: Vector, right: Vector) -> float:
+    if len(left) != len(right):
+        return 0.0
+    dot = sum(a * b for a, b in zip(left, right, strict=True))
+    lengths = math.hypot(*left) * math.hypot(*right)
+    return dot / lengths if lengths else 0.0
