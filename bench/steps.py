@@ -11,10 +11,11 @@ from typing import Any
 
 
 def write_inputs(directory: str, rows: str) -> None:
-    """Write one shard of so many rows, 512-d, as the sample does."""
+    """Write one shard of so many rows as the sample does, with 512-d vectors that no model made."""
     from laion.sample.dataset import write_shard
+    from laion.sample.embeddings import made_up_embeddings
 
-    write_shard(Path(directory), 0, int(rows))
+    write_shard(Path(directory), 0, int(rows), made_up_embeddings(512))
 
 
 def copy_inputs(directory: str, target: str) -> None:

@@ -13,13 +13,11 @@ Each shard goes through four tasks of its own, `ingest_shard`:
    base table in one step.
    *Fails when* a load was cut short; it is safe to clear `load_shard`.
 
-Then `confirm_shards` fails the run unless the ledger shows every planned shard published.
-
-The table `<table>_search`, with a vector index on each embedding, is built beside the one in use:
-`plan_index` sizes it against the server and takes over what has not changed, `build_index` builds
-the rest bucket by bucket, `measure_recall` measures what searches find and fails the run below
-`recall_target`, `publish_index` puts it in place, `check_index` checks it. `report` lists what
-happened.
+Then `confirm_shards` fails the run unless the ledger shows every planned shard published. Beside the
+search table in use, `plan_index` sizes a new one against the server and takes over what has not
+changed, `build_index` builds the rest bucket by bucket, `measure_recall` fails the run below
+`recall_target`, `publish_index` puts it in place and `check_index` checks it. `deploy_udfs` makes the
+SQL functions `encode_text` and `encode_image` work, or says why that cannot be. `report` follows.
 
 **Start** with dataset `sample`, or with `shards` = `0` of a real dataset before a range of it.
 
@@ -44,6 +42,7 @@ from laion.settings import get_settings
 
 ingest = import_later("laion.orchestration.ingest")
 search_index = import_later("laion.orchestration.search_index")
+udfs = import_later("laion.orchestration.udfs")
 
 SETTINGS = get_settings()
 SHARD_LABEL = "{{ shard_key }}"
@@ -126,6 +125,11 @@ def laion_ingest() -> None:
         sql="check_search.sql",
         execution_timeout=Timeout.REPORT,
     )
+
+    @task(execution_timeout=Timeout.DEPLOY_UDFS, trigger_rule=TriggerRule.NONE_FAILED)
+    def deploy_udfs() -> dict[str, Any]:
+        return udfs.deploy_udfs()
+
     report = SQLExecuteQueryOperator(
         task_id="report",
         conn_id=SETTINGS.clickhouse_conn_id,
@@ -138,13 +142,8 @@ def laion_ingest() -> None:
 
     buckets = plan_index()
     ingest_shard.expand(spec=plan()) >> confirm_shards() >> buckets
-    (
-        build_index.expand(bucket=buckets)
-        >> measure_recall()
-        >> publish_index()
-        >> check_index
-        >> report
-    )
+    build_index.expand(bucket=buckets) >> measure_recall() >> publish_index() >> check_index
+    check_index >> deploy_udfs() >> report
 
 
 laion_ingest()

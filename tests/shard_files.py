@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from laion.datasets import Layout
 from laion.sample.dataset import shard_paths, write_shard
+from laion.sample.embeddings import made_up_embeddings
 from laion.shards import ROLES, ShardFiles, ShardSpec
 
 DIMENSION = 16
@@ -28,7 +29,7 @@ LAION_LAYOUT = Layout(
 
 def write_little_shard(directory: Path, shard: int = 0, rows: int = ROWS) -> ShardFiles:
     """Write a shard of unit-length float16 vectors and LAION's 15 metadata columns."""
-    write_shard(directory, shard, rows, dimension=DIMENSION)
+    write_shard(directory, shard, rows, made_up_embeddings(DIMENSION))
     return files_of(directory, shard)
 
 

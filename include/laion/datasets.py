@@ -34,7 +34,8 @@ class Layout(BaseModel):
 class Profile(BaseModel):
     """A dataset: its shards, its vectors' dimension and where its files lie.
 
-    `dimension` and `shards` are None where only the files can tell.
+    `dimension` and `shards` are None where only the files can tell, `model` where it is not known
+    which model made the vectors.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,7 @@ class Profile(BaseModel):
     name: str
     title: str
     dimension: int | None = Field(None, ge=1, le=65_536)
+    model: str | None = None
     shards: str | None = None
     rows_total: int | None = None
     rows_per_shard: int | None = None

@@ -196,6 +196,8 @@ class RecallTooLow(ClickHouseError):
 
 class RowMissing(ClickHouseError):
     """There is no row with the id that a search starts from."""
+
+
 # Encoders
 
 

@@ -83,6 +83,30 @@ class Settings(BaseSettings):
         description="Distances computed to know the exact answers; beyond, only some partitions "
         "are measured.",
     )
+    models_dir: str = Field("", description="Directory of models by name; see docs/udf.md.")
+    udf_scripts_dir: str = Field(
+        "", description="The ClickHouse server's user_scripts, as a worker of Airflow sees it."
+    )
+    udf_functions_dir: str = Field(
+        "",
+        description="Where the server reads function definitions (`*_function.xml`), as a worker "
+        "of Airflow sees it.",
+    )
+    udf_models_dir: str = Field(
+        "", description="`models_dir` as the ClickHouse server sees it. Empty: the same."
+    )
+    udf_python: str = Field(
+        "/usr/bin/python3",
+        description="Python of the ClickHouse server, with onnxruntime, tokenizers, Pillow, numpy.",
+    )
+    udf_image_root: str = Field(
+        "",
+        description="The server's directory that `encode_image` may read. Empty: no such function.",
+    )
+    udf_pool_size: int = Field(
+        1, ge=1, le=64, description="Processes of each function, each with the model in memory."
+    )
+    udf_threads: int = Field(2, ge=1, description="Threads that a process computes one call with.")
 
 
 @cache

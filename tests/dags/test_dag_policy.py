@@ -18,7 +18,18 @@ from laion.storage import STALE_AFTER_S
 
 DAG_IDS = {"laion_ingest"}
 SHARD_TASKS = ["download_shard", "convert_shard", "load_shard", "validate_shard"]
-HEAVY_MODULES = ("numpy", "pyarrow", "clickhouse_connect", "pandas", "apprise", "requests")
+HEAVY_MODULES = (
+    "numpy",
+    "pyarrow",
+    "clickhouse_connect",
+    "pandas",
+    "apprise",
+    "requests",
+    "onnxruntime",
+    "tokenizers",
+    "PIL",
+    "paramiko",
+)
 
 
 def test_all_dags_import_without_errors_or_warnings(dag_bag: DagBag) -> None:
@@ -93,6 +104,14 @@ def test_a_search_table_is_put_in_place_only_after_its_recall_was_measured(
 
     for earlier, later in itertools.pairwise(steps):
         assert laion_ingest.get_task(later).upstream_task_ids == {earlier}
+
+
+def test_functions_are_deployed_last_and_also_without_index_and_shards(laion_ingest: DAG) -> None:
+    deploy = laion_ingest.get_task("deploy_udfs")
+
+    assert deploy.trigger_rule == "none_failed"
+    assert deploy.upstream_task_ids == {"check_index"}
+    assert laion_ingest.get_task("report").upstream_task_ids == {"deploy_udfs"}
 
 
 def test_only_the_report_is_a_leaf_and_it_is_no_all_done(laion_ingest: DAG) -> None:

@@ -2,55 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from clickhouse_connect.driver.client import Client
 
-from tests.embedded_server import EmbeddedServer
+from tests.dags.conftest import Run
 from tests.shard_files import write_little_shard
-
-AIRFLOW = str(Path(sys.executable).parent / "airflow")
-DAGS = str(Path(__file__).parents[2] / "dags")
-
-Run = Callable[[dict[str, object]], subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="session")
-def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("airflow")
-    subprocess.run(
-        [AIRFLOW, "db", "migrate"],
-        env={**os.environ, "AIRFLOW_HOME": str(home)},
-        check=True,
-        capture_output=True,
-    )
-    return home
-
-
-@pytest.fixture
-def run_dag(airflow_home: Path, clickhouse_server: EmbeddedServer, client: Client) -> Run:
-    """Runs `laion_ingest` into the test's own database and returns the finished process."""
-
-    def run(conf: dict[str, object]) -> subprocess.CompletedProcess[str]:
-        target = {**clickhouse_server.airflow_connection, "schema": client.database}
-        env = {
-            **os.environ,
-            "AIRFLOW_HOME": str(airflow_home),
-            "AIRFLOW__CORE__DAGS_FOLDER": DAGS,
-            "AIRFLOW_CONN_CLICKHOUSE_DEFAULT": json.dumps(target),
-            "LAION_RETRIES": "0",
-        }
-        conf = {"dataset": "clip_retrieval", "build_index": False, "deploy_udfs": False, **conf}
-        command = [AIRFLOW, "dags", "test", "laion_ingest", "--conf", json.dumps(conf)]
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-
-    return run
 
 
 def test_a_run_loads_every_shard(run_dag: Run, client: Client, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from clickhouse_connect.driver.client import Client
 
 from laion.sample.airflow_api import AirflowApi
 from laion.sample.dataset import write_shard
+from laion.sample.embeddings import made_up_embeddings
 from laion.sample.stack import Stack, StackInfo, running_stack
 
 DAG_ID = "laion_ingest"
-DIMENSION = 16
+EMBEDDINGS = made_up_embeddings(16)
 RUN_TIMEOUT_S = 240
 
 
@@ -47,7 +48,7 @@ class Job:
 
     def write_shards(self, *rows: int) -> None:
         for number, count in enumerate(rows):
-            write_shard(self.source, number, count, dimension=DIMENSION)
+            write_shard(self.source, number, count, EMBEDDINGS)
 
     def start(self, **params: Any) -> str:
         conf = {

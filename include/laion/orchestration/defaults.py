@@ -33,6 +33,7 @@ class Timeout:
     CONFIRM = timedelta(minutes=10)
     BUILD_INDEX = timedelta(days=3)
     MEASURE = timedelta(hours=6)
+    DEPLOY_UDFS = timedelta(minutes=20)
     REPORT = timedelta(minutes=10)
 
 

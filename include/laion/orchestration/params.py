@@ -36,7 +36,8 @@ def ingest_params() -> dict[str, Param]:
             pattern=SHARDS_PATTERN,
             title="Shards",
             description="Numbers and ranges such as '0-9,12'; or 'all'; or, from the ledger, "
-            "'missing' or 'failed'; or nothing, to build only the index.",
+            "'missing' or 'failed'; or nothing, for only the index and the "
+            "functions.",
             examples=["0", "0-9,12", "all", "missing", "failed"],
         ),
         "source": Param(
@@ -85,6 +86,13 @@ def ingest_params() -> dict[str, Param]:
             description="Share of the ten nearest rows that a search by the index must find; below "
             "it, the new search table is not put in place.",
         ),
+        "deploy_udfs": Param(
+            True,
+            type="boolean",
+            title="Deploy the SQL functions",
+            description="Make encode_text(…) and encode_image(…) work in ClickHouse, where the "
+            "installation is set up for it.",
+        ),
         "tolerate_failed_shards": Param(
             0,
             type="integer",
@@ -127,6 +135,7 @@ class IngestRequest:
     index_metric: str
     index_quantization: str
     recall_target: float
+    deploy_udfs: bool
     tolerate_failed_shards: int
     max_bad_vectors: int
     strict_alignment: bool

@@ -1,4 +1,7 @@
-"""Write and serve the sample dataset: `python -m laion.sample serve --directory DIR --port N`."""
+"""Write and serve the sample dataset: `python -m laion.sample serve --directory DIR --port N`.
+
+`model` only builds the sample's model, `pictures` writes some for `encode_image`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from pathlib import Path
 
 from laion.errors import LaionError
 from laion.sample.dataset import write_dataset
+from laion.sample.model import ensure_sample_model
+from laion.sample.pictures import write_example_pictures
 from laion.sample.server import serve
 
 MAX_PORT = 65535
@@ -23,7 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        write_dataset(options.directory)
+        if options.command == "model":
+            print(ensure_sample_model())
+        elif options.command == "pictures":
+            write_example_pictures(options.directory)
+        else:
+            write_dataset(options.directory)
         if options.command == "serve":
             serve(options.directory, options.port)
     except LaionError as error:
@@ -41,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     write = commands.add_parser("write", help="write the files, unless they are there")
     server = commands.add_parser("serve", help="write the files if needed, then serve them")
-    for command in (write, server):
+    commands.add_parser("model", help="build the sample's model, unless it is there")
+    pictures = commands.add_parser("pictures", help="write a picture of each subject")
+    for command in (write, server, pictures):
         command.add_argument("--directory", type=Path, required=True, help="where the files lie")
     server.add_argument("--port", type=_port, required=True, help="port, 0 for any free one")
     return parser

@@ -1,29 +1,23 @@
 """The sample dataset: some 12,000 made-up rows in LAION's own files.
 
-    img_emb/img_emb_N.npy       float16, (rows, 512), unit length
-    text_emb/text_emb_N.npy     float16, (rows, 512), unit length
+    img_emb/img_emb_N.npy       float16, (rows, 384), unit length
+    text_emb/text_emb_N.npy     float16, (rows, 384), unit length
     metadata/metadata_N.parquet the 15 columns of LAION-400M
 
 Row i of the three files belongs together by position only, as in the original. The bytes depend
-on the shard's number, its rows, the dimension and the seed, and on nothing else.
+on the shard's number, its rows, the seed and the embeddings, and on nothing else.
 
-The embedding model is a bag of concepts. Every subject, category, scene and style has a fixed
-random unit vector, drawn from a generator seeded with its name. The vector of a text is the sum
-of the concepts it stands for, weighted by `WEIGHTS`, plus noise of the item's own, brought to unit
-length. The text side embeds the caption, the image side a second, differently worded description
-that is not stored. So the sides share most concepts and differ in noise and in what the caption
-leaves out; the subject weighs most, and subjects of one category lie nearer to each other.
+The sample has no real image model. A text vector is what the sample's text encoder gives for the
+caption; an image vector is what it gives for a second, differently worded description that is not
+stored, with some noise of the item's own.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,28 +26,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from laion.encoders.model import ModelDirectory
 from laion.errors import SampleNotWritable
-from laion.sample.vocabulary import (
-    CAPTION_FORMS,
-    CATEGORIES,
-    DESCRIPTION_FORMS,
-    ODD_CAPTION_FORMS,
-    PLAIN_CAPTION_FORMS,
-    SCENES,
-    STYLES,
-    SUBJECTS,
-)
+from laion.sample.embeddings import Embeddings, model_embeddings
+from laion.sample.items import SEED, Items, Stream, draw_items, generator
+from laion.sample.model import ensure_sample_model
+from laion.sample.vocabulary import SUBJECTS
 
 SHARD_ROWS: tuple[int, ...] = (2048, 1777, 1999, 1500, 1024, 1301, 613, 1738)
-DIMENSION = 512
-SEED = 400
 
 # Raised by hand whenever the same arguments would give other bytes.
-VERSION = 1
+VERSION = 2
 STAMP_NAME = "sample.json"
 
-WEIGHTS = {"subject": 1.0, "category": 0.5, "scene": 0.35, "style": 0.25}
-NOISE_LENGTHS = (0.3, 0.85)
 SIMILARITY_NOISE_STD = 0.01
 
 METADATA_SCHEMA = pa.schema(
@@ -77,7 +62,9 @@ METADATA_SCHEMA = pa.schema(
 )
 
 _BLOCK_ROWS = 4096
-_URLS_PER_SHARD = 10_000_000
+URLS_PER_SHARD = 10_000_000
+URL_BASE = "https://sample.invalid"
+"""The sample's server has the picture of an item at the same path."""
 _KEYS_PER_DOWNLOAD = 1000
 _SLOTS = 100
 
@@ -96,107 +83,11 @@ _EXIFS = tuple(
 )
 _EXIF_SHARES = (0.8, 0.1, 0.05, 0.05)
 
-Indices = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float16]
 
 
-class _Stream(IntEnum):
-    """One random stream a purpose, so that none shifts another."""
-
-    ITEMS = 0
-    IMAGE_NOISE = 1
-    TEXT_NOISE = 2
-    METADATA = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
-    """What the rows of one shard show and in which words, as (rows,) indices.
-
-    `subjects`, `scenes` and `styles` point into the vocabulary's tuples of those names,
-    `caption_forms` into `CAPTION_FORMS`, `description_forms` into `DESCRIPTION_FORMS`.
-    """
-
-    subjects: Indices
-    scenes: Indices
-    styles: Indices
-    caption_forms: Indices
-    description_forms: Indices
-
-    def captions(self) -> list[str]:
-        """The captions, one a row, none missing; the text embeddings are made from these."""
-        return self._texts(CAPTION_FORMS, self.caption_forms)
-
-    def descriptions(self) -> list[str]:
-        """The second wording, one a row; the image embeddings are made from these."""
-        return self._texts(DESCRIPTION_FORMS, self.description_forms)
-
-    def _texts(self, forms: Sequence[str], chosen: Indices) -> list[str]:
-        rows = zip(
-            chosen.tolist(),
-            self.subjects.tolist(),
-            self.scenes.tolist(),
-            self.styles.tolist(),
-            strict=True,
-        )
-        return [_fill(forms[form], row, *words) for row, (form, *words) in enumerate(rows)]
-
-
-def _fill(form: str, row: int, subject: int, scene: int, style: int) -> str:
-    what, where, how = SUBJECTS[subject], SCENES[scene], STYLES[style]
-    return form.format(
-        subject=what.name,
-        category=what.category,
-        scene=where.name,
-        style=how.name,
-        foreign=what.foreign[row % len(what.foreign)],
-        subject_alias=what.alias,
-        scene_alias=where.alias,
-        style_alias=how.alias,
-    )
-
-
-def draw_items(number: int, rows: int, *, seed: int = SEED) -> Items:
-    """Choose what the rows of shard `number` show.
-
-    Each odd caption form takes one row in a hundred, the plain ones share the rest evenly.
-    """
-    random = _generator(seed, number, _Stream.ITEMS)
-    odd, plain = len(ODD_CAPTION_FORMS), len(PLAIN_CAPTION_FORMS)
-    form_of_slot = np.array(
-        [slot if slot < odd else odd + (slot - odd) % plain for slot in range(_SLOTS)]
-    )
-    return Items(
-        subjects=random.integers(len(SUBJECTS), size=rows),
-        scenes=random.integers(len(SCENES), size=rows),
-        styles=random.integers(len(STYLES), size=rows),
-        caption_forms=form_of_slot[random.permutation(rows) % _SLOTS],
-        description_forms=random.integers(len(DESCRIPTION_FORMS), size=rows),
-    )
-
-
-def concept_vectors(
-    kind: str, names: Sequence[str], dimension: int = DIMENSION
-) -> npt.NDArray[np.float32]:
-    """Return the fixed unit vectors of some concepts, shape (len(names), dimension).
-
-    A vector depends on its kind, its name and the dimension, not on the other names.
-    """
-    vectors = np.empty((len(names), dimension))
-    for row, name in enumerate(names):
-        digest = hashlib.sha256(f"{kind}:{name}".encode()).digest()
-        vectors[row] = np.random.default_rng(list(digest)).standard_normal(dimension)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors.astype(np.float32)
-
-
 def write_shard(
-    directory: Path | str,
-    number: int,
-    rows: int,
-    *,
-    dimension: int = DIMENSION,
-    seed: int = SEED,
+    directory: Path | str, number: int, rows: int, embeddings: Embeddings, *, seed: int = SEED
 ) -> None:
     """Write the three files of shard `number` below `directory`, each in one rename.
 
@@ -206,18 +97,17 @@ def write_shard(
     image_path, text_path, metadata_path = shard_paths(directory, number)
     items = draw_items(number, rows, seed=seed)
     similarities = np.empty(rows, np.float32)
-    image_side = _Side(dimension, DESCRIPTION_FORMS, _generator(seed, number, _Stream.IMAGE_NOISE))
-    text_side = _Side(dimension, CAPTION_FORMS, _generator(seed, number, _Stream.TEXT_NOISE))
+    noise = generator(seed, number, Stream.IMAGE_NOISE)
     try:
         for path in (image_path, text_path, metadata_path):
             path.parent.mkdir(parents=True, exist_ok=True)
         with _replacing(image_path) as image_file, _replacing(text_path) as text_file:
             for file in (image_file, text_file):
-                _write_npy_header(file, (rows, dimension))
+                _write_npy_header(file, (rows, embeddings.dimension))
             for start in range(0, rows, _BLOCK_ROWS):
                 block = slice(start, start + _BLOCK_ROWS)
-                images = image_side.embed(items, items.description_forms, block)
-                texts = text_side.embed(items, items.caption_forms, block)
+                images = embeddings.of_images(items.scenarios[block], noise).astype("<f2")
+                texts = embeddings.of_captions(items.captions[block]).astype("<f2")
                 image_file.write(images.tobytes())
                 text_file.write(texts.tobytes())
                 similarities[block] = _cosines(images, texts)
@@ -232,14 +122,16 @@ def write_dataset(directory: Path | str, shard_rows: Sequence[int] = SHARD_ROWS)
 
     It counts as there when the stamp file, which is written last, says so and no file is
     missing. Otherwise every shard is written anew, and the shards an earlier, longer sample
-    left over are removed. Raises `SampleNotWritable` when the directory cannot be written.
+    left over are removed. Raises `SampleNotWritable` when the directory cannot be written, and
+    `SampleModelMissing`.
     """
     directory = Path(directory)
+    model = ensure_sample_model()
     stamp_path = directory / STAMP_NAME
     stamp = {
         "version": VERSION,
         "shard_rows": list(shard_rows),
-        "dimension": DIMENSION,
+        "model": ModelDirectory.open(model).manifest.files,
         "seed": SEED,
     }
     try:
@@ -254,8 +146,9 @@ def write_dataset(directory: Path | str, shard_rows: Sequence[int] = SHARD_ROWS)
             for path in shard_paths(directory, number):
                 path.unlink(missing_ok=True)
         stamp_path.unlink(missing_ok=True)
+        embeddings = model_embeddings(model)
         for number, rows in enumerate(shard_rows):
-            write_shard(directory, number, rows)
+            write_shard(directory, number, rows, embeddings)
         with _replacing(stamp_path) as file:
             file.write(json.dumps(stamp).encode() + b"\n")
     except OSError as error:
@@ -272,43 +165,6 @@ def shard_paths(directory: Path, number: int) -> tuple[Path, Path, Path]:
     )
 
 
-class _Side:
-    """The embedding model of one side; holds the concepts and the side's noise stream."""
-
-    def __init__(self, dimension: int, forms: Sequence[str], noise: np.random.Generator) -> None:
-        subjects = concept_vectors("subject", [subject.name for subject in SUBJECTS], dimension)
-        categories = concept_vectors("category", CATEGORIES, dimension)
-        category_of = [CATEGORIES.index(subject.category) for subject in SUBJECTS]
-        self._subjects = (
-            np.float32(WEIGHTS["subject"]) * subjects
-            + np.float32(WEIGHTS["category"]) * categories[category_of]
-        )
-        self._scenes = concept_vectors("scene", [scene.name for scene in SCENES], dimension)
-        self._styles = concept_vectors("style", [style.name for style in STYLES], dimension)
-        self._scene_weights = _mention_weights(forms, "scene")
-        self._style_weights = _mention_weights(forms, "style")
-        self._noise = noise
-
-    def embed(self, items: Items, forms: Indices, block: slice) -> Vectors:
-        """Return the unit vectors of some rows; blocks must come in order, each once."""
-        form = forms[block]
-        vectors = self._subjects[items.subjects[block]]
-        vectors += self._scene_weights[form, None] * self._scenes[items.scenes[block]]
-        vectors += self._style_weights[form, None] * self._styles[items.styles[block]]
-        rows, dimension = vectors.shape
-        lengths = self._noise.uniform(*NOISE_LENGTHS, size=(rows, 1)) / np.sqrt(dimension)
-        noise = self._noise.standard_normal((rows, dimension), dtype=np.float32)
-        vectors += lengths.astype(np.float32) * noise
-        squares = np.sum(np.square(vectors), axis=1, keepdims=True, dtype=np.float64)
-        return (vectors / np.sqrt(squares)).astype("<f2")
-
-
-def _mention_weights(forms: Sequence[str], kind: str) -> npt.NDArray[np.float32]:
-    """Return the weight of a concept for each form: 0 where the form does not mention it."""
-    mentioned = ["{" + kind + "}" in form or "{" + kind + "_alias}" in form for form in forms]
-    return np.where(mentioned, WEIGHTS[kind], 0).astype(np.float32)
-
-
 def _cosines(images: Vectors, texts: Vectors) -> npt.NDArray[np.float32]:
     left, right = images.astype(np.float32), texts.astype(np.float32)
     sums: npt.NDArray[np.float64] = np.einsum("ij,ij->i", left, right, dtype=np.float64)
@@ -317,7 +173,7 @@ def _cosines(images: Vectors, texts: Vectors) -> npt.NDArray[np.float32]:
 
 def _metadata(items: Items, number: int, cosines: npt.NDArray[np.float32], seed: int) -> pa.Table:
     """Build the metadata of a shard; some one in a hundred cells of four columns are null."""
-    random = _generator(seed, number, _Stream.METADATA)
+    random = generator(seed, number, Stream.METADATA)
     rows = len(cosines)
     # A downloader's key counts within one of its archives, so it repeats.
     keys = random.permutation(rows) % _KEYS_PER_DOWNLOAD
@@ -325,12 +181,12 @@ def _metadata(items: Items, number: int, cosines: npt.NDArray[np.float32], seed:
     slugs = [subject.slug for subject in SUBJECTS]
     columns: dict[str, Any] = {
         "image_path": [f"{key:09d}" for key in keys.tolist()],
-        "caption": _with_nulls(random, items.captions()),
+        "caption": _with_nulls(random, items.caption_texts()),
         "NSFW": _with_nulls(random, random.choice(_NSFW, rows, p=_NSFW_SHARES)),
         "similarity": _with_nulls(random, similarities),
         "LICENSE": _with_nulls(random, random.choice(_LICENSES, rows, p=_LICENSE_SHARES)),
         "url": [
-            f"https://sample.invalid/{slugs[subject]}/{number * _URLS_PER_SHARD + row}.jpg"
+            f"{URL_BASE}/{slugs[subject]}/{number * URLS_PER_SHARD + row}.jpg"
             for row, subject in enumerate(items.subjects.tolist())
         ],
         "key": keys,
@@ -355,10 +211,6 @@ def _not_writable(directory: Path, error: OSError) -> SampleNotWritable:
     return SampleNotWritable(
         f"Cannot write the sample dataset to {directory}: {reason}. Choose another directory."
     )
-
-
-def _generator(seed: int, number: int, stream: _Stream) -> np.random.Generator:
-    return np.random.default_rng([seed, number, stream])
 
 
 def _write_npy_header(file: BinaryIO, shape: tuple[int, int]) -> None:

@@ -8,7 +8,9 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from rich.console import Console
@@ -17,17 +19,23 @@ from rich.markup import escape
 from rich.table import Table
 
 from laion.clickhouse.ledger import Ledger, ShardOutcome
-from laion.clickhouse.search import SearchResult, Target, search, search_tutorial
 from laion.errors import ClickHouseError, DemoFailed, LaionError
 from laion.sample.airflow_api import FINAL_STATES, AirflowApi
 from laion.sample.dataset import SHARD_ROWS
+from laion.sample.embeddings import model_embeddings
+from laion.sample.model import ensure_sample_model
 from laion.sample.stack import PROJECT, Stack, running_stack
 
 DAG_ID = "laion_ingest"
 DATASET = "sample"
 RUN_TIMEOUT_S = 600
 POLL_S = 1.0
-HITS_SHOWN = 5
+HITS = 10
+MIN_RIGHT = 8
+QUESTIONS = (
+    ("encode_text('a sleepy ginger cat')", "cat"),
+    ("encode_image('lighthouse.jpg')", "lighthouse"),
+)
 
 console = Console()
 
@@ -41,6 +49,8 @@ def run_demo(state: Path) -> None:
     if Stack(state).running() is not None:
         raise DemoFailed(f"a demo is running already, with its state in {state}")
     shutil.rmtree(state, ignore_errors=True)
+    console.print("Preparing the sample (its texts are embedded once) …")
+    model_embeddings(ensure_sample_model())
     console.print("Starting the embedded ClickHouse, the sample source and Airflow …")
     with running_stack(state) as (stack, info):
         console.print(f"Ready after {time.monotonic() - began:.0f} s. Airflow: {info.airflow_url}")
@@ -122,22 +132,30 @@ def _check(client: Client, outcomes: list[ShardOutcome]) -> None:
 
 
 def _show_search(client: Client) -> None:
-    """Ask the tutorial's question of the base table and of the search table."""
-    caption, target = client.query(
-        f"SELECT caption, text_embedding FROM {DATASET} WHERE caption != '' ORDER BY id LIMIT 1"
-    ).result_rows[0]
-    console.print(f"Images whose embedding is nearest to the text {escape(repr(caption))}:")
-    for name, result in (
-        (f"brute force over {DATASET}", search_tutorial(client, DATASET, target)),
-        (f"index of {DATASET}_search", search(client, DATASET, Target.vector(target))),
-    ):
-        console.print(_hits_table(f"{name}: {result.seconds * 1000:.0f} ms", result))
+    """Search by words and by a picture, all of it in SQL.
+
+    Raises DemoFailed when what is found is not what was asked for.
+    """
+    for target, subject in QUESTIONS:
+        query = (
+            f"SELECT caption, url, cosineDistance(image_embedding, {target}) AS distance "
+            f"FROM {DATASET}_search ORDER BY distance LIMIT {HITS}"
+        )
+        began = time.perf_counter()
+        hits = client.query(query).result_rows
+        seconds = time.perf_counter() - began
+        console.print(query, markup=False, highlight=False, soft_wrap=True, style="cyan")
+        console.print(_hits_table(f"{seconds * 1000:.0f} ms", hits))
+        right = sum(f"/{subject}/" in url for _, url, _ in hits)
+        if right < MIN_RIGHT:
+            raise DemoFailed(f"{target}: only {right} of {len(hits)} hits show a {subject}")
 
 
-def _hits_table(title: str, result: SearchResult) -> Table:
-    table = Table("distance", "caption", title=title, title_justify="left")
-    for hit in result.hits[:HITS_SHOWN]:
-        table.add_row(f"{hit.distance:.3f}", escape(" ".join(hit.caption.split())[:90]))
+def _hits_table(title: str, hits: Sequence[Sequence[Any]]) -> Table:
+    table = Table("distance", "shows", "caption", title=title, title_justify="left")
+    for caption, url, distance in hits:
+        shows = url.split("/")[-2]
+        table.add_row(f"{distance:.3f}", shows, escape(" ".join(caption.split())[:80]))
     return table
 
 
@@ -168,6 +186,7 @@ def start_stack(state: Path) -> None:
     """Start the stack and leave it running; running already, just say where."""
     stack = Stack(state)
     running = stack.running()
+    model_embeddings(ensure_sample_model())
     info = running or stack.start()
     console.print(
         f"{'Already running' if running else 'Running'}.\n"

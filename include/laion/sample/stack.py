@@ -21,6 +21,8 @@ from clickhouse_connect.driver.client import Client
 
 from laion.errors import AirflowRefused, ProcessFailed
 from laion.sample.airflow_api import AirflowApi
+from laion.sample.model import MODELS
+from laion.sample.pictures import write_example_pictures
 from laion.sample.processes import Process, free_port, start, wait_until
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -57,6 +59,11 @@ class Stack:
     @property
     def info_file(self) -> Path:
         return self.state / "stack.json"
+
+    @property
+    def pictures(self) -> Path:
+        """The directory that `encode_image` reads."""
+        return self.state / "pictures"
 
     def start(self) -> StackInfo:
         """Start what the stack consists of, or return the running one. Raises ProcessFailed."""
@@ -122,6 +129,7 @@ class Stack:
         return max(logs.glob("attempt=*.log"), key=lambda log: log.stat().st_mtime, default=None)
 
     def _start(self) -> StackInfo:
+        write_example_pictures(self.pictures)
         password = self._clickhouse_password()
         env = dict(os.environ, PYTHONUNBUFFERED="1", CLICKHOUSE_PASSWORD=password)
         python = [sys.executable, "-m"]
@@ -207,6 +215,11 @@ class Stack:
             "AIRFLOW_CONN_CLICKHOUSE_DEFAULT": json.dumps(connection),
             "LAION_STAGING_URI": (self.state / "staging").as_uri(),
             "LAION_SAMPLE_SOURCE": source_url,
+            "LAION_MODELS_DIR": str(MODELS),
+            "LAION_UDF_SCRIPTS_DIR": str(self.state / "clickhouse" / "user_scripts"),
+            "LAION_UDF_FUNCTIONS_DIR": str(self.state / "clickhouse" / "user_defined_functions"),
+            "LAION_UDF_PYTHON": sys.executable,
+            "LAION_UDF_IMAGE_ROOT": str(self.pictures),
             **self.extra_env,
         }
 

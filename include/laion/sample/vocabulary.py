@@ -3,11 +3,12 @@ r"""The words the sample dataset is made of: what is on a picture, where, and in
 A caption says what the web page said (`CAPTION_FORMS`), a description says the same in other
 words (`DESCRIPTION_FORMS`). Both are `str.format` templates with the fields
 
-- `{subject}`, `{scene}`, `{style}`: the plain names, `{category}`: the subject's category,
+- `{look}`, `{subject}`, `{scene}`, `{style}`: the plain names,
+- `{category}`: the subject's category,
 - `{foreign}`: the subject in a language other than English,
-- `{subject_alias}`, `{scene_alias}`, `{style_alias}`: the other wording.
+- `{look_alias}`, `{subject_alias}`, `{scene_alias}`, `{style_alias}`: the other wording.
 
-A form need not mention the scene or the style; it always stands for its subject.
+A form need not mention look, scene or style; it always stands for its subject.
 """
 
 # ruff: noqa: RUF001 - letters of other scripts are the point of this file
@@ -38,7 +39,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A scene or a style, in two wordings."""
+    """A look, a scene or a style, in two wordings."""
 
     name: str
     alias: str
@@ -54,97 +55,273 @@ def _subjects(category: str, *rows: tuple[str, str, str]) -> tuple[Subject, ...]
 SUBJECTS: tuple[Subject, ...] = (
     *_subjects(
         "animals",
-        ("cat", "a tabby feline with whiskers", "猫|кошка|قطة|बिल्ली|γάτα"),
-        ("dog", "a friendly hound", "犬|собака|كلب|कुत्ता|σκύλος"),
-        ("horse", "a galloping stallion", "馬|лошадь|حصان|घोड़ा|άλογο"),
-        ("elephant", "a grey giant with a trunk", "象|слон|فيل|हाथी|ελέφαντας"),
-        ("lion", "a big predator with a mane", "ライオン|лев|أسد|शेर|λιοντάρι"),
-        ("owl", "a nocturnal bird of prey", "フクロウ|сова|بومة|उल्लू|κουκουβάγια"),
-        ("parrot", "a colourful talking bird", "オウム|попугай|ببغاء|तोता|παπαγάλος"),
-        ("penguin", "a flightless antarctic bird", "ペンギン|пингвин|بطريق|पेंगुइन|πιγκουίνος"),
+        ("cat", "a kitty, a tabby feline with whiskers that purrs", "猫|кошка|قطة|बिल्ली|γάτα"),
+        ("dog", "a hound, a canine pet on a leash", "犬|собака|كلب|कुत्ता|σκύλος"),
+        ("horse", "a stallion, an equine with a saddle", "馬|лошадь|حصان|घोड़ा|άλογο"),
+        ("elephant", "a pachyderm with tusks and a long trunk", "象|слон|فيل|हाथी|ελέφαντας"),
+        (
+            "lion",
+            "a roaring maned predator, king of the savanna",
+            "ライオン|лев|أسد|शेर|λιοντάρι",
+        ),
+        (
+            "owl",
+            "a hooting night bird with big round eyes, a wise old raptor",
+            "フクロウ|сова|بومة|उल्लू|κουκουβάγια",
+        ),
+        ("parrot", "a macaw, a colourful talking bird", "オウム|попугай|ببغاء|तोता|παπαγάλος"),
+        (
+            "penguin",
+            "a flightless antarctic bird that waddles",
+            "ペンギン|пингвин|بطريق|पेंगुइन|πιγκουίνος",
+        ),
         ("rabbit", "a bunny with long ears", "兎|кролик|أرنب|खरगोश|κουνέλι"),
-        ("turtle", "a slow reptile in its shell", "亀|черепаха|سلحفاة|कछुआ|χελώνα"),
-        ("butterfly", "an insect with patterned wings", "蝶|бабочка|فراشة|तितली|πεταλούδα"),
-        ("dolphin", "a playful sea mammal", "イルカ|дельфин|دلفين|डॉल्फ़िन|δελφίνι"),
+        ("turtle", "a tortoise, a slow reptile in its shell", "亀|черепаха|سلحفاة|कछुआ|χελώνα"),
+        (
+            "butterfly",
+            "a monarch, an insect with patterned wings",
+            "蝶|бабочка|فراشة|तितली|πεταλούδα",
+        ),
+        ("dolphin", "a porpoise, a playful sea mammal", "イルカ|дельфин|دلفين|डॉल्फ़िन|δελφίνι"),
     ),
     *_subjects(
         "vehicles",
-        ("bicycle", "a two-wheeler with pedals", "自転車|велосипед|دراجة|साइकिल|ποδήλατο"),
-        ("motorcycle", "a heavy motorbike", "オートバイ|мотоцикл|دراجة نارية|मोटरसाइकिल"),
+        ("bicycle", "a bike, a two-wheeler with pedals", "自転車|велосипед|دراجة|साइकिल|ποδήλατο"),
+        (
+            "motorcycle",
+            "a Harley-Davidson motorbike for bikers",
+            "オートバイ|мотоцикл|دراجة نارية|मोटरसाइकिल",
+        ),
         (
             "sports car",
-            "a low and fast coupe",
+            "a Ferrari, a fast racing coupe",
             "スポーツカー|спорткар|سيارة رياضية|σπορ αυτοκίνητο",
         ),
-        ("steam train", "an old locomotive under smoke", "蒸気機関車|паровоз|قطار بخاري|रेलगाड़ी"),
-        ("sailboat", "a small yacht under canvas", "ヨット|парусник|قارب شراعي|पाल नाव|ιστιοφόρο"),
-        ("fire truck", "a red engine of the brigade", "消防車|пожарная машина|سيارة إطفاء|दमकल"),
-        ("helicopter", "a rotor aircraft", "ヘリコプター|вертолёт|مروحية|हेलीकॉप्टर|ελικόπτερο"),
-        ("airplane", "a jet airliner", "飛行機|самолёт|طائرة|हवाई जहाज़|αεροπλάνο"),
-        ("tractor", "a farm machine with big wheels", "トラクター|трактор|جرار|ट्रैक्टर|τρακτέρ"),
+        (
+            "steam train",
+            "an old railway locomotive under smoke",
+            "蒸気機関車|паровоз|قطار بخاري|रेलगाड़ी",
+        ),
+        (
+            "sailboat",
+            "a small yacht with a mast under canvas",
+            "ヨット|парусник|قارب شراعي|पाल नाव|ιστιοφόρο",
+        ),
+        (
+            "fire truck",
+            "a red ladder engine of the firefighters",
+            "消防車|пожарная машина|سيارة إطفاء|दमकल",
+        ),
+        (
+            "helicopter",
+            "a chopper aircraft with rotor blades",
+            "ヘリコプター|вертолёт|مروحية|हेलीकॉप्टर|ελικόπτερο",
+        ),
+        (
+            "airplane",
+            "a jet airliner, a Boeing plane with wings",
+            "飛行機|самолёт|طائرة|हवाई जहाज़|αεροπλάνο",
+        ),
+        (
+            "tractor",
+            "a John Deere, a farm machine with big wheels",
+            "トラクター|трактор|جرار|ट्रैक्टर|τρακτέρ",
+        ),
         (
             "hot air balloon",
-            "a basket under a gas envelope",
+            "a montgolfier with basket and burner, floating high",
             "熱気球|воздушный шар|منطاد|αερόστατο",
         ),
     ),
     *_subjects(
         "food",
-        ("pizza", "a baked flatbread with cheese", "ピザ|пицца|بيتزا|पिज़्ज़ा|πίτσα"),
-        ("sushi", "rice rolls with raw fish", "寿司|суши|سوشي|सुशी|σούσι"),
-        ("hamburger", "a beef patty in a bun", "ハンバーガー|гамбургер|برغر|बर्गर|χάμπουργκερ"),
+        (
+            "pizza",
+            "a margherita, an Italian pie with mozzarella, pepperoni and tomato",
+            "ピザ|пицца|بيتزا|पिज़्ज़ा|πίτσα",
+        ),
+        ("sushi", "Japanese nigiri and maki, rice with raw fish", "寿司|суши|سوشي|सुशी|σούσι"),
+        (
+            "hamburger",
+            "a cheeseburger, a beef patty in a bun",
+            "ハンバーガー|гамбургер|برغر|बर्गर|χάμπουργκερ",
+        ),
         (
             "chocolate cake",
-            "a dark cocoa gateau",
+            "a dark cocoa gateau with brownie layers",
             "チョコレートケーキ|шоколадный торт|كعكة شوكولاتة",
         ),
-        ("ice cream", "a frozen dessert in a cone", "アイスクリーム|мороженое|آيس كريم|παγωτό"),
-        ("coffee", "an espresso in a small cup", "珈琲|кофе|قهوة|कॉफ़ी|καφές"),
-        ("apple", "a crisp red fruit", "林檎|яблоко|تفاحة|सेब|μήλο"),
-        ("salad", "a bowl of fresh greens", "サラダ|салат|سلطة|सलाद|σαλάτα"),
-        ("bread", "a crusty loaf", "パン|хлеб|خبز|रोटी|ψωμί"),
-        ("noodle soup", "a bowl of ramen in broth", "ラーメン|суп с лапшой|حساء المعكرونة"),
-        ("pancakes", "a stack of griddle cakes", "パンケーキ|блины|فطائر|पैनकेक|τηγανίτες"),
-        ("strawberry", "a sweet summer berry", "苺|клубника|فراولة|स्ट्रॉबेरी|φράουλα"),
+        (
+            "ice cream",
+            "gelato, a frozen sundae in a cone",
+            "アイスクリーム|мороженое|آيس كريم|παγωτό",
+        ),
+        ("coffee", "an espresso, a cappuccino in a cup", "珈琲|кофе|قهوة|कॉफ़ी|καφές"),
+        (
+            "apple",
+            "a crisp fruit of the orchard, a Granny Smith for cider",
+            "林檎|яблоко|تفاحة|सेब|μήλο",
+        ),
+        (
+            "salad",
+            "a bowl of lettuce and fresh greens with dressing",
+            "サラダ|салат|سلطة|सलाद|σαλάτα",
+        ),
+        ("bread", "a baguette, a crusty loaf of the bakery", "パン|хлеб|خبز|रोटी|ψωμί"),
+        ("noodle soup", "a bowl of ramen in hot broth", "ラーメン|суп с лапшой|حساء المعكرونة"),
+        (
+            "pancakes",
+            "a stack of griddle crepes with maple syrup",
+            "パンケーキ|блины|فطائر|पैनकेक|τηγανίτες",
+        ),
+        ("strawberry", "a sweet red summer berry", "苺|клубника|فراولة|स्ट्रॉबेरी|φράουλα"),
     ),
     *_subjects(
         "places",
-        ("lighthouse", "a tower that warns ships", "灯台|маяк|منارة|प्रकाशस्तंभ|φάρος"),
-        ("castle", "a medieval fortress", "城|замок|قلعة|किला|κάστρο"),
-        ("waterfall", "a cascade over rocks", "滝|водопад|شلال|झरना|καταρράκτης"),
-        ("bridge", "a crossing over the river", "橋|мост|جسر|पुल|γέφυρα"),
-        ("church", "a chapel with a steeple", "教会|церковь|كنيسة|गिरजाघर|εκκλησία"),
-        ("mosque", "a prayer hall with minarets", "モスク|мечеть|مسجد|मस्जिद|τζαμί"),
-        ("temple", "an ancient shrine", "寺|храм|معبد|मंदिर|ναός"),
-        ("skyscraper", "a high-rise tower of glass", "摩天楼|небоскрёб|ناطحة سحاب|ουρανοξύστης"),
-        ("windmill", "a mill with turning sails", "風車|мельница|طاحونة|पवनचक्की|ανεμόμυλος"),
-        ("volcano", "a mountain with a crater", "火山|вулкан|بركان|ज्वालामुखी|ηφαίστειο"),
+        (
+            "lighthouse",
+            "a beacon tower on the coast that warns ships",
+            "灯台|маяк|منارة|प्रकाशस्तंभ|φάρος",
+        ),
+        ("castle", "a medieval fortress with towers", "城|замок|قلعة|किला|κάστρο"),
+        (
+            "waterfall",
+            "cascading falls of a river over a cliff",
+            "滝|водопад|شلال|झरना|καταρράκτης",
+        ),
+        ("bridge", "a viaduct, a span crossing over the river", "橋|мост|جسر|पुल|γέφυρα"),
+        ("church", "a chapel, a cathedral with a steeple", "教会|церковь|كنيسة|गिरजाघर|εκκλησία"),
+        ("mosque", "a muslim prayer hall with minarets", "モスク|мечеть|مسجد|मस्जिद|τζαμί"),
+        ("temple", "a buddhist shrine, a pagoda", "寺|храм|معبد|मंदिर|ναός"),
+        (
+            "skyscraper",
+            "a high-rise office tower of glass downtown",
+            "摩天楼|небоскрёб|ناطحة سحاب|ουρανοξύστης",
+        ),
+        (
+            "windmill",
+            "a mill with sails turned by the wind",
+            "風車|мельница|طاحونة|पवनचक्की|ανεμόμυλος",
+        ),
+        (
+            "volcano",
+            "an erupting mountain crater with lava",
+            "火山|вулкан|بركان|ज्वालामुखी|ηφαίστειο",
+        ),
     ),
     *_subjects(
         "objects",
-        ("guitar", "a six-string instrument", "ギター|гитара|غيتار|गिटार|κιθάρα"),
-        ("piano", "a keyboard instrument with hammers", "ピアノ|пианино|بيانو|पियानो|πιάνο"),
-        ("camera", "a device that takes photographs", "カメラ|фотоаппарат|كاميرا|कैमरा|κάμερα"),
-        ("wristwatch", "a timepiece on a strap", "腕時計|часы|ساعة يد|घड़ी|ρολόι"),
-        ("umbrella", "a folding shelter from rain", "傘|зонт|مظلة|छाता|ομπρέλα"),
-        ("armchair", "an upholstered seat", "肘掛け椅子|кресло|كرسي|कुर्सी|πολυθρόνα"),
-        ("teapot", "a vessel that pours tea", "急須|чайник|إبريق شاي|केतली|τσαγιέρα"),
-        ("laptop", "a portable computer", "ノートパソコン|ноутбук|حاسوب محمول|लैपटॉप"),
-        ("telescope", "an instrument to watch stars", "望遠鏡|телескоп|تلسكوب|दूरबीन|τηλεσκόπιο"),
-        ("backpack", "a rucksack with two straps", "リュックサック|рюкзак|حقيبة ظهر|σακίδιο"),
+        (
+            "guitar",
+            "a six-string instrument, a Fender Stratocaster",
+            "ギター|гитара|غيتار|गिटार|κιθάρα",
+        ),
+        ("piano", "a keyboard instrument, a Steinway grand", "ピアノ|пианино|بيانو|पियानो|πιάνο"),
+        (
+            "camera",
+            "a Nikon photographic device with a lens",
+            "カメラ|фотоаппарат|كاميرا|कैमरा|κάμερα",
+        ),
+        ("wristwatch", "a Rolex timepiece on a strap", "腕時計|часы|ساعة يد|घड़ी|ρολόι"),
+        ("umbrella", "a parasol, a brolly held up against the rain", "傘|зонт|مظلة|छाता|ομπρέλα"),
+        (
+            "armchair",
+            "an upholstered seat, a recliner sofa for one",
+            "肘掛け椅子|кресло|كرسي|कुर्सी|πολυθρόνα",
+        ),
+        (
+            "teapot",
+            "a kettle, a porcelain vessel that pours tea",
+            "急須|чайник|إبريق شاي|केतली|τσαγιέρα",
+        ),
+        (
+            "laptop",
+            "a portable notebook computer with screen and keyboard",
+            "ノートパソコン|ноутбук|حاسوب محمول|लैपटॉप",
+        ),
+        (
+            "telescope",
+            "an astronomer's instrument to watch stars",
+            "望遠鏡|телескоп|تلسكوب|दूरबीन|τηλεσκόπιο",
+        ),
+        (
+            "backpack",
+            "a rucksack, a knapsack with two straps",
+            "リュックサック|рюкзак|حقيبة ظهر|σακίδιο",
+        ),
     ),
     *_subjects(
         "plants",
-        ("rose", "a thorny garden flower", "薔薇|роза|وردة|गुलाब|τριαντάφυλλο"),
-        ("sunflower", "a tall yellow bloom", "向日葵|подсолнух|عباد الشمس|सूरजमुखी|ηλιοτρόπιο"),
-        ("cactus", "a spiny desert succulent", "サボテン|кактус|صبار|कैक्टस|κάκτος"),
-        ("palm tree", "a trunk with a crown of fronds", "椰子の木|пальма|نخلة|ताड़|φοίνικας"),
-        ("bonsai", "a miniature tree in a pot", "盆栽|бонсай|بونساي|बोनसाई|μπονσάι"),
-        ("mushroom", "a toadstool with a round cap", "茸|гриб|فطر|मशरूम|μανιτάρι"),
+        ("rose", "a thorny garden flower, red romantic petals", "薔薇|роза|وردة|गुलाब|τριαντάφυλλο"),
+        (
+            "sunflower",
+            "a helianthus, a tall yellow bloom full of seeds",
+            "向日葵|подсолнух|عباد الشمس|सूरजमुखी|ηλιοτρόπιο",
+        ),
+        ("cactus", "a spiny desert succulent, a saguaro", "サボテン|кактус|صبار|कैक्टस|κάκτος"),
+        (
+            "palm tree",
+            "a tropical coconut trunk with a crown of fronds",
+            "椰子の木|пальма|نخلة|ताड़|φοίνικας",
+        ),
+        ("bonsai", "a miniature japanese tree in a pot", "盆栽|бонсай|بونساي|बोनसाई|μπονσάι"),
+        ("mushroom", "a toadstool, a fungus with a round cap", "茸|гриб|فطر|मशरूम|μανιτάρι"),
     ),
 )
 
 CATEGORIES: tuple[str, ...] = tuple(dict.fromkeys(subject.category for subject in SUBJECTS))
+
+LOOKS: dict[str, tuple[Phrase, ...]] = {
+    "animals": (
+        Phrase("sleepy", "dozing with closed eyes"),
+        Phrase("playful", "jumping around for fun"),
+        Phrase("hungry", "waiting to be fed"),
+        Phrase("ginger", "with reddish orange fur"),
+        Phrase("curious", "looking straight at the viewer"),
+        Phrase("baby", "still very young and small"),
+    ),
+    "vehicles": (
+        Phrase("rusty", "corroded by years of use"),
+        Phrase("brand new", "fresh from the factory"),
+        Phrase("bright red", "painted in scarlet"),
+        Phrase("muddy", "covered in dirt"),
+        Phrase("vintage", "from an age long past"),
+        Phrase("toy", "a small model for children"),
+    ),
+    "food": (
+        Phrase("homemade", "prepared in the family kitchen"),
+        Phrase("delicious", "looking very tasty"),
+        Phrase("half-eaten", "with some bites missing"),
+        Phrase("giant", "far larger than usual"),
+        Phrase("fresh", "made just now"),
+        Phrase("vegan", "without anything from animals"),
+    ),
+    "places": (
+        Phrase("ancient", "built many centuries ago"),
+        Phrase("abandoned", "where nobody has been for years"),
+        Phrase("famous", "known all over the world"),
+        Phrase("foggy", "half hidden in mist"),
+        Phrase("tiny", "surprisingly small"),
+        Phrase("colourful", "in all the colours of the rainbow"),
+    ),
+    "objects": (
+        Phrase("antique", "of great age"),
+        Phrase("broken", "damaged and in pieces"),
+        Phrase("expensive", "that costs a fortune"),
+        Phrase("black", "in a very dark colour"),
+        Phrase("dusty", "untouched for a long time"),
+        Phrase("handmade", "crafted by an artisan"),
+    ),
+    "plants": (
+        Phrase("blooming", "in full blossom"),
+        Phrase("wilted", "dry and drooping"),
+        Phrase("wild", "growing untended"),
+        Phrase("giant", "of enormous size"),
+        Phrase("frosty", "covered in ice crystals"),
+        Phrase("young", "just sprouting"),
+    ),
+}
+"""What may be said of the subjects of a category."""
 
 SCENES: tuple[Phrase, ...] = (
     Phrase("on the beach", "by the sea, on sand"),
@@ -177,25 +354,25 @@ STYLES: tuple[Phrase, ...] = (
 )
 
 PLAIN_CAPTION_FORMS: tuple[str, ...] = (
-    "{subject} {scene}, {style}",
-    "{style} of {subject} {scene}",
-    "{subject} {scene}",
-    "{subject} | {style}",
-    "Stock {style}: {subject} {scene} - {category}",
+    "{look} {subject} {scene}, {style}",
+    "{style} of a {look} {subject}",
+    "{look} {subject} {scene}",
+    "{subject} {scene} | {style}",
+    "Stock {style}: {look} {subject} - {category}",
     "{subject} {scene} ({style}), royalty free",
-    "The best {category}: {subject} {scene}",
-    "{foreign} {scene}, {style}",
+    "The best {category}: {look} {subject}",
+    "{foreign}, {look} {subject}, {style}",
 )
 
 # Every one of these breaks some loader: quoting, separators, escapes, scripts, blanks, length.
 ODD_CAPTION_FORMS: tuple[str, ...] = (
     "",
     '"{subject}" {scene}, {style}',
-    '"""My {subject}..."" {scene}',
+    '"""My {look} {subject}..."" {scene}',
     "Jimmie's {subject} {scene}, it's a {style}",
     "{category}, {subject}, {scene}, {style}",
     "{subject}\n{scene}\n{style}",
-    "{subject}\r\n{scene}",
+    "{look} {subject}\r\n{scene}",
     "{subject}\t{scene}\t{style}",
     "C:\\New\\{category}\\{subject}\\{style}.jpg",
     "\\N {subject} \\t \\' {scene} \\",
@@ -207,14 +384,14 @@ ODD_CAPTION_FORMS: tuple[str, ...] = (
     "{foreign} – {subject} “{scene}” … {style}",
     "SELECT '{subject}' FROM {category}; -- {style}",
     "{{'title': '{subject}', \"tags\": [\"{style}\", null]}} 100% $5 {scene}",
-    "{subject} {scene} {style} | "
+    "{look} {subject} {scene} {style} | "
     + "buy {subject} {style} online, cheap {category} {scene}; " * 25,
 )
 
-CAPTION_FORMS: tuple[str, ...] = ODD_CAPTION_FORMS + PLAIN_CAPTION_FORMS
+CAPTION_FORMS: tuple[str, ...] = PLAIN_CAPTION_FORMS + ODD_CAPTION_FORMS
 
 DESCRIPTION_FORMS: tuple[str, ...] = (
-    "{style_alias} showing {subject_alias} {scene_alias}",
-    "Here we see {subject_alias}, {scene_alias}; it is {style_alias}",
-    "{subject_alias} as the centre of {style_alias}, taken {scene_alias}",
+    "{subject_alias}, {look_alias}",
+    "{subject_alias} {scene_alias}, {look_alias}",
+    "{style_alias} of {subject_alias}",
 )

@@ -11,18 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from laion.encoders.text import load_text_encoder
 from laion.errors import SampleNotWritable
 from laion.sample.dataset import (
-    DIMENSION,
     SHARD_ROWS,
     STAMP_NAME,
-    concept_vectors,
-    draw_items,
     shard_paths,
     write_dataset,
     write_shard,
 )
-from laion.sample.vocabulary import CATEGORIES, SCENES, STYLES, SUBJECTS
+from laion.sample.embeddings import made_up_embeddings, model_embeddings
+from laion.sample.items import all_captions, all_descriptions, draw_items
+from laion.sample.model import ensure_sample_model
+from laion.sample.vocabulary import CATEGORIES, LOOKS, SCENES, STYLES, SUBJECTS
 
 # Written out, not imported: what LAION's files hold is no choice of the code under test.
 LAION_COLUMNS = [
@@ -42,6 +43,7 @@ LAION_COLUMNS = [
     ("original_width", pa.int64()),
     ("original_height", pa.int64()),
 ]
+DIMENSION = 384
 PROBES = 400
 
 
@@ -109,15 +111,16 @@ class TestFiles:
     def test_a_shard_does_not_depend_on_the_shards_before_it(
         self, sample_directory: Path, tmp_path: Path
     ) -> None:
+        embeddings = model_embeddings(ensure_sample_model())
         for number in (5, 2):
-            write_shard(tmp_path, number, SHARD_ROWS[number])
+            write_shard(tmp_path, number, SHARD_ROWS[number], embeddings)
         whole = digests(sample_directory)
         assert len(digests(tmp_path)) == 6
         assert digests(tmp_path).items() <= whole.items()
 
     def test_another_seed_gives_other_bytes(self, tmp_path: Path) -> None:
-        write_shard(tmp_path / "a", 0, 50, seed=1)
-        write_shard(tmp_path / "b", 0, 50, seed=2)
+        write_shard(tmp_path / "a", 0, 50, made_up_embeddings(8), seed=1)
+        write_shard(tmp_path / "b", 0, 50, made_up_embeddings(8), seed=2)
         assert not digests(tmp_path / "a").items() & digests(tmp_path / "b").items()
 
     def test_there_are_eight_shards_of_different_sizes(self) -> None:
@@ -152,7 +155,7 @@ class TestFiles:
     def test_any_number_of_rows_and_any_dimension_can_be_written(
         self, tmp_path: Path, rows: int
     ) -> None:
-        write_shard(tmp_path, 409, rows, dimension=24)
+        write_shard(tmp_path, 409, rows, made_up_embeddings(24))
         image, text, metadata = shard_paths(tmp_path, 409)
         assert np.load(image).shape == np.load(text).shape == (rows, 24)
         assert pq.read_table(metadata).num_rows == rows
@@ -207,7 +210,7 @@ class TestWriteDataset:
         with pytest.raises(SampleNotWritable, match="file/below"):
             write_dataset(tmp_path / "file" / "below", (20,))
         with pytest.raises(SampleNotWritable, match="file/below"):
-            write_shard(tmp_path / "file" / "below", 0, 20)
+            write_shard(tmp_path / "file" / "below", 0, 20, made_up_embeddings(8))
 
 
 class TestEmbeddings:
@@ -216,18 +219,27 @@ class TestEmbeddings:
             assert np.abs(np.linalg.norm(side, axis=1) - 1).max() < 3e-4
 
     def test_image_and_text_of_a_row_are_near_each_other(self, sample: Sample) -> None:
-        cosines = np.sum(sample.images * sample.texts, axis=1)
-        assert cosines.mean() == pytest.approx(0.8, abs=0.02)
-        assert cosines.min() > 0.5
+        own = np.sum(sample.images * sample.texts, axis=1)
+        others = np.sum(sample.images * np.roll(sample.texts, 1, axis=0), axis=1)
+        assert own.mean() > others.mean() + 0.25
+        assert np.mean(own > others) > 0.9
 
     def test_nearest_images_share_the_subject(self, sample: Sample) -> None:
         assert neighbour_precision(sample.images, sample.images, sample.subjects) >= 0.9
 
     def test_nearest_texts_share_the_subject(self, sample: Sample) -> None:
-        assert neighbour_precision(sample.texts, sample.texts, sample.subjects) >= 0.9
+        assert neighbour_precision(sample.texts, sample.texts, sample.subjects) >= 0.8
 
     def test_images_nearest_to_a_text_share_its_subject(self, sample: Sample) -> None:
-        assert neighbour_precision(sample.texts, sample.images, sample.subjects) >= 0.9
+        """Some captions are in other languages, or only a blank: those say little to the model."""
+        assert neighbour_precision(sample.texts, sample.images, sample.subjects) >= 0.7
+
+    def test_a_text_vector_is_what_the_encoder_gives_for_the_caption(self, sample: Sample) -> None:
+        encoder = load_text_encoder(ensure_sample_model())
+        captions = sample.metadata["caption"].to_pylist()
+        rows = [row for row in range(0, len(captions), 600) if captions[row] is not None]
+        encoded = encoder.encode([captions[row] for row in rows])
+        assert np.sum(encoded * sample.texts[rows], axis=1).min() > 0.999
 
     def test_subjects_of_one_category_are_nearer_than_others(self, sample: Sample) -> None:
         category_of = {subject.slug: subject.category for subject in SUBJECTS}
@@ -237,13 +249,16 @@ class TestEmbeddings:
         same_category = categories[:, None] == categories
         same_subject = subjects[:, None] == subjects
         related = cosines[same_category & ~same_subject].mean()
-        assert related > cosines[~same_category].mean() + 0.1
+        assert related > cosines[~same_category].mean() + 0.05
         assert related < cosines[same_subject].mean() - 0.1
 
-    def test_a_concept_does_not_depend_on_the_others(self) -> None:
-        both = concept_vectors("subject", ["cat", "dog"])
-        assert np.array_equal(both[1:], concept_vectors("subject", ["dog"]))
-        assert not np.array_equal(both[1:], concept_vectors("scene", ["dog"]))
+    def test_made_up_vectors_go_by_subject_too(self) -> None:
+        embeddings = made_up_embeddings(32)
+        items = draw_items(0, 500)
+        images = embeddings.of_images(items.scenarios, np.random.default_rng(0))
+        own = np.sum(images * embeddings.of_captions(items.captions), axis=1)
+        assert images.shape == (500, 32)
+        assert own.mean() > 0.7
 
 
 class TestMetadata:
@@ -318,9 +333,12 @@ class TestCaptions:
     def test_descriptions_use_other_words(self) -> None:
         items = draw_items(0, 200)
         subjects = [SUBJECTS[index] for index in items.subjects.tolist()]
-        descriptions = items.descriptions()
+        descriptions = items.description_texts()
         assert all(s.alias in text for s, text in zip(subjects, descriptions, strict=True))
-        assert not set(descriptions) & set(items.captions())
+        assert not set(all_descriptions()) & set(all_captions())
+
+    def test_are_few_enough_to_embed_them_all(self) -> None:
+        assert len(set(all_captions()) | set(all_descriptions())) < 6000
 
 
 class TestVocabulary:
@@ -333,5 +351,6 @@ class TestVocabulary:
 
     def test_no_alias_repeats_the_name(self) -> None:
         pairs = [(word.name, word.alias) for word in SUBJECTS]
-        pairs += [(word.name, word.alias) for word in (*SCENES, *STYLES)]
+        looks = [look for words in LOOKS.values() for look in words]
+        pairs += [(word.name, word.alias) for word in (*SCENES, *STYLES, *looks)]
         assert not [name for name, alias in pairs if name in alias]

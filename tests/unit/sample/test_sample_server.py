@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import signal
 import socket
 import subprocess
@@ -8,8 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import requests
+from PIL import Image
 
 from laion.errors import SampleMissing
 from laion.sample.server import create_app
@@ -97,6 +100,23 @@ class TestFiles:
     def test_an_unchanged_file_is_not_sent_again(self, url: str) -> None:
         etag = get(url + FILE).headers["ETag"]
         assert get(url + FILE, If_None_Match=etag).status_code == 304
+
+
+class TestPictures:
+    def test_an_items_picture_is_at_the_path_of_its_url(
+        self, url: str, sample_directory: Path
+    ) -> None:
+        table = pq.read_table(sample_directory / "metadata" / "metadata_2.parquet")
+        path = table["url"][7].as_py().removeprefix("https://sample.invalid/")
+        answer = get(url + path)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/jpeg")
+        with Image.open(io.BytesIO(answer.content)) as picture:
+            assert (picture.format, picture.size) == ("JPEG", (256, 256))
+        assert get(url + path).content == answer.content
+
+    @pytest.mark.parametrize("path", ["cat/999999999999.jpg", "cat/2001.jpg", "dragon/1.jpg"])
+    def test_what_no_item_shows_is_not_found(self, url: str, path: str) -> None:
+        assert get(url + path).status_code == 404
 
 
 class TestRanges:

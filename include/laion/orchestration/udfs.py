@@ -1,0 +1,91 @@
+"""The task `deploy_udfs`: Airflow's settings and connections turned into a deployment."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from laion.clickhouse.publish import table_exists
+from laion.datasets import load_profile
+from laion.encoders.model import ModelDirectory
+from laion.errors import UdfsNotPossible
+from laion.orchestration.connections import clickhouse_client
+from laion.orchestration.params import IngestRequest
+from laion.settings import Settings, get_settings
+from laion.udf.checks import Expectation, check_functions
+from laion.udf.deploy import Host, deploy_version
+from laion.udf.directories import LocalDirectory
+from laion.udf.options import WorkerOptions
+from laion.udf.version import render_version
+
+log = logging.getLogger(__name__)
+
+
+def deploy_udfs() -> dict[str, Any]:
+    """Deploy `encode_text` and `encode_image` with the model that made the run's dataset.
+
+    Skipped, saying why, where this installation cannot do it.
+    """
+    request = IngestRequest.from_params(get_current_context()["params"])
+    if not request.deploy_udfs:
+        raise AirflowSkipException("the run was started with deploy_udfs off")
+    settings = get_settings()
+    try:
+        model, server_model = _find_model(request.dataset, settings)
+        directories = _find_directories(settings)
+    except UdfsNotPossible as error:
+        raise AirflowSkipException(f"not possible here, because {error}") from error
+    version = render_version(
+        model.manifest,
+        WorkerOptions(server_model, settings.udf_image_root, settings.udf_threads),
+        python=settings.udf_python,
+        pool_size=settings.udf_pool_size,
+    )
+    with clickhouse_client() as client:
+        expected = Expectation(
+            manifest=model.manifest,
+            functions=version.functions,
+            pool_size=settings.udf_pool_size,
+            table=request.table if table_exists(client, request.table) else None,
+        )
+        host = Host("ClickHouse", *directories, client)
+        changed = deploy_version([host], version, lambda client: check_functions(client, expected))
+    log.info(
+        "%s: version %s %s",
+        " and ".join(version.functions),
+        version.sha,
+        "deployed" if changed else "was there already, and works",
+    )
+    return {"version": version.sha, "functions": list(version.functions), "changed": changed}
+
+
+def _find_model(dataset: str, settings: Settings) -> tuple[ModelDirectory, str]:
+    """Return the dataset's model as we see it, and its path on the ClickHouse server."""
+    name = load_profile(dataset).model
+    if name is None:
+        raise UdfsNotPossible(
+            f"the profile of dataset {dataset!r} does not say which model made its vectors"
+        )
+    if not settings.models_dir:
+        raise UdfsNotPossible(
+            f"LAION_MODELS_DIR is not set; fetch the model {name!r} first (docs/udf.md)"
+        )
+    server_dir = Path(settings.udf_models_dir or settings.models_dir)
+    return ModelDirectory.open(Path(settings.models_dir) / name), str(server_dir / name)
+
+
+def _find_directories(settings: Settings) -> tuple[LocalDirectory, LocalDirectory]:
+    if not (settings.udf_scripts_dir and settings.udf_functions_dir):
+        raise UdfsNotPossible(
+            "LAION_UDF_SCRIPTS_DIR and LAION_UDF_FUNCTIONS_DIR do not name directories of the "
+            "ClickHouse server; ClickHouse Cloud has none that could be written. Search encodes "
+            "texts itself instead"
+        )
+    return (
+        LocalDirectory(Path(settings.udf_scripts_dir)),
+        LocalDirectory(Path(settings.udf_functions_dir)),
+    )

@@ -1,0 +1,47 @@
+"""Where the functions cannot be deployed, and what is said then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from laion.errors import BadModel, UdfsNotPossible
+from laion.orchestration.udfs import _find_directories, _find_model
+from laion.settings import Settings
+
+
+def test_a_dataset_of_an_unknown_model_has_no_functions() -> None:
+    with pytest.raises(UdfsNotPossible, match="does not say which model made its vectors"):
+        _find_model("clip_retrieval", Settings(models_dir="/models"))
+
+
+def test_without_a_directory_of_models_there_are_no_functions() -> None:
+    with pytest.raises(UdfsNotPossible, match=r"fetch the model 'clip-vit-b-32' first"):
+        _find_model("laion400m", Settings())
+
+
+def test_a_model_that_should_be_there_and_is_not_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match="clip-vit-b-32"):
+        _find_model("laion400m", Settings(models_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize("known", [{}, {"udf_scripts_dir": "/a"}, {"udf_functions_dir": "/b"}])
+def test_both_directories_of_the_server_must_be_known(known: dict[str, str]) -> None:
+    with pytest.raises(UdfsNotPossible, match="Search encodes texts itself instead"):
+        _find_directories(Settings(**known))
+
+
+def test_the_server_may_see_the_models_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "sample").mkdir()
+    manifest = (
+        '{"name": "sample", "dimension": 1, "max_tokens": 1, "files": {}, "source": "", '
+        '"self_test": {"text": "", "vector": []}, "format": 1}'
+    )
+    (tmp_path / "sample" / "manifest.json").write_text(manifest)
+
+    model, server_path = _find_model(
+        "sample", Settings(models_dir=str(tmp_path), udf_models_dir="/srv/models")
+    )
+
+    assert (model.path, server_path) == (tmp_path / "sample", "/srv/models/sample")
