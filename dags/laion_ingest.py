@@ -13,11 +13,11 @@ Each shard goes through four tasks of its own, `ingest_shard`:
    base table in one step.
    *Fails when* a load was cut short; it is safe to clear `load_shard`.
 
-Then `confirm_shards` fails the run unless the ledger shows every planned shard published. Beside the
-search table in use, `plan_index` sizes a new one against the server and takes over what has not
-changed, `build_index` builds the rest bucket by bucket, `measure_recall` fails the run below
-`recall_target`, `publish_index` puts it in place and `check_index` checks it. `deploy_udfs` makes the
-SQL functions `encode_text` and `encode_image` work, or says why that cannot be. `report` follows.
+Then `confirm_shards` fails the run unless the ledger shows every planned shard published. Beside
+the search table in use, `plan_index` sizes a new one against the server, `build_index` builds what
+has changed bucket by bucket, `measure_recall` fails the run below `recall_target`, `publish_index`
+puts it in place and `check_index` checks it. `deploy_udfs` makes the SQL functions `encode_text`
+and `encode_image` work, or says why that cannot be. `report` lists what happened.
 
 **Start** with dataset `sample`, or with `shards` = `0` of a real dataset before a range of it.
 
