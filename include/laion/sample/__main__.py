@@ -1,6 +1,7 @@
 """Write and serve the sample dataset: `python -m laion.sample serve --directory DIR --port N`.
 
-`model` only builds the sample's model, `pictures` writes some for `encode_image`.
+`model` only builds the sample's model and embeds its texts, `pictures` writes some for
+`encode_image`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from laion.errors import LaionError
 from laion.sample.dataset import write_dataset
+from laion.sample.embeddings import model_embeddings
 from laion.sample.model import ensure_sample_model
 from laion.sample.pictures import write_example_pictures
 from laion.sample.server import serve
@@ -29,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.command == "model":
-            print(ensure_sample_model())
+            model = ensure_sample_model()
+            model_embeddings(model)
+            print(model)
         elif options.command == "pictures":
             write_example_pictures(options.directory)
         else:
