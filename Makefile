@@ -49,7 +49,8 @@ env:
 bench: setup
 	@$(PYTHON) -m bench
 	@$(PYTHON) -m bench.index
+	@$(PYTHON) -m bench.encoders
 
 lock:
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo --extra sftp pyproject.toml -o requirements.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo --extra sftp --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock

@@ -232,12 +232,6 @@ class UdfTargetUnwritable(UdfError):
     """A directory of the ClickHouse server cannot be written."""
 
 
-class UdfHostUnreachable(UdfError):
-    """A host that functions are deployed to does not answer over SFTP."""
-
-    retryable = True
-
-
 class DeployInProgress(UdfError):
     """Another deployment of functions holds the target."""
 

@@ -28,7 +28,6 @@ HEAVY_MODULES = (
     "onnxruntime",
     "tokenizers",
     "PIL",
-    "paramiko",
 )
 
 
