@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from laion.clickhouse.search import (
 )
 from laion.clickhouse.sizing import IndexOptions
 from laion.errors import BadRequest, ClickHouseError, RowMissing
+from tests.embedded_server import EmbeddedServer
 from tests.shard_files import DIMENSION, read_vectors, write_little_shard
 from tests.unit.clickhouse.shard_steps import TABLE, build_search, make_tables, publish_files
 
@@ -38,13 +38,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def searched(
-    fresh_database: Callable[[], AbstractContextManager[Client]],
     source: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Client]:
     """A base table of two shards and its search table."""
     directory = tmp_path_factory.mktemp("staging")
-    with fresh_database() as client:
+    # A server of its own: others may have deployed the real encode_text.
+    server = EmbeddedServer(tmp_path_factory.mktemp("server"))
+    with server, server.client(autogenerate_session_id=False) as client:
         make_tables(client)
         for shard in SHARDS:
             publish_files(client, source, shard, directory)

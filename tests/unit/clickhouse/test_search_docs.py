@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from tests.embedded_server import EmbeddedServer
 from tests.shard_files import DIMENSION, write_little_shard
 from tests.unit.clickhouse.shard_steps import build_search, make_tables, publish_files
 
@@ -19,12 +19,13 @@ STATEMENTS = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 @pytest.fixture(scope="module")
 def sample(
-    fresh_database: Callable[[], AbstractContextManager[Client]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Client]:
     """Tables of these names, and a stand-in for the deployed encode_text."""
     directory = tmp_path_factory.mktemp("source")
-    with fresh_database() as client:
+    # A server of its own: others may have deployed the real encode_text.
+    server = EmbeddedServer(tmp_path_factory.mktemp("server"))
+    with server, server.client(autogenerate_session_id=False) as client:
         make_tables(client, "sample")
         write_little_shard(directory, 0, 200)
         publish_files(client, directory, 0, directory, table="sample")
