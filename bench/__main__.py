@@ -17,30 +17,19 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.measure import Cost, peak_rss_mb, run_step
-from laion.sample.processes import free_port, start, wait_until
+from bench.server import running_server
 
 ROWS = 1_000_448 if os.environ.get("FULL") else 200_000
 RESULT = Path(__file__).parent / "result.json"
-SERVER_START_TIMEOUT_S = 60
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="laion-bench-") as name:
         work = Path(name)
-        port = free_port()
-        os.environ["BENCH_PORT"] = str(port)
-        server = start(
-            "clickhouse",
-            [sys.executable, "-m", "laion.embedded", f"--path={work / 'server'}", f"--port={port}"],
-            work / "server.log",
-            {**os.environ, "CLICKHOUSE_PASSWORD": ""},
-        )
-        try:
-            wait_until(server, lambda: "ready" in server.log.read_text(), SERVER_START_TIMEOUT_S)
+        with running_server(work) as server:
+            os.environ["BENCH_PORT"] = str(server.port)
             costs = measure(work, server.pid)
             server_rss_mb = peak_rss_mb(server.pid)
-        finally:
-            server.stop()
         floor_cpu_s = engine_floor(work)
     show(costs, floor_cpu_s, server_rss_mb)
 

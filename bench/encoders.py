@@ -14,18 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import clickhouse_connect
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from bench.clip_sized import write_clip_sized_model
 from bench.paraphrases import PARAPHRASES
+from bench.server import running_server
 from laion.encoders import text
 from laion.encoders.image import load_image_encoder
 from laion.encoders.model import ModelDirectory
@@ -43,7 +42,6 @@ from laion.sample.items import (
 )
 from laion.sample.model import ensure_sample_model
 from laion.sample.pictures import draw_other_pictures
-from laion.sample.processes import free_port, start, wait_until
 from laion.sample.vocabulary import SUBJECTS
 from laion.udf.checks import Expectation, check_functions
 from laion.udf.deploy import Host, deploy_version
@@ -64,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="laion-bench-") as name:
         work = Path(name)
         model = write_clip_sized_model(work / "model")
-        with _server(work) as client:
+        with running_server(work) as server, server.client() as client:
             speed = measure_speed(work, model, client)
     precision = measure_precision()
     show(speed, precision)
@@ -163,26 +161,6 @@ class _Deployment:
         path.write_text(path.read_text().replace("executable_pool", "executable"))
         time.sleep(2)
         self._client.command("SYSTEM RELOAD FUNCTIONS")
-
-
-@contextmanager
-def _server(work: Path) -> Iterator[Any]:
-    port = free_port()
-    server = start(
-        "clickhouse",
-        [sys.executable, "-m", "laion.embedded", f"--path={work / 'server'}", f"--port={port}"],
-        work / "server.log",
-        {**os.environ, "CLICKHOUSE_PASSWORD": ""},
-    )
-    try:
-        wait_until(server, lambda: "ready" in server.log.read_text(), 60)
-        client = clickhouse_connect.get_client(
-            host="127.0.0.1", port=port, autogenerate_session_id=False
-        )
-        yield client
-        client.close()
-    finally:
-        server.stop()
 
 
 def _call(client: Any, caption: str) -> None:

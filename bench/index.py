@@ -9,17 +9,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import clickhouse_connect
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -27,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.measure import cpu_seconds
+from bench.server import running_server
 from laion.clickhouse.builds import BuildPlan, Builds, Holder
 from laion.clickhouse.client import Client
 from laion.clickhouse.ledger import TaskOrigin
@@ -42,7 +39,6 @@ from laion.clickhouse.recall_queries import standing_queries
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
 from laion.clickhouse.sizing import IndexOptions, estimate_index
 from laion.clickhouse.vector_index import begin_build, build_bucket, publish_build
-from laion.sample.processes import free_port, start, wait_until
 
 ROWS = 1_000_000 if os.environ.get("FULL") else 100_000
 SHARDS = 40
@@ -50,7 +46,6 @@ DIMENSION = 512
 CLUSTERS = ROWS // 50
 QUERIES = 50
 TABLE = "bench"
-SERVER_START_TIMEOUT_S = 60
 RESULT = Path(__file__).parent / "index.json"
 CHART = Path(__file__).parents[1] / "docs" / "images" / "recall.svg"
 
@@ -68,8 +63,12 @@ class Measured:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="laion-bench-") as name, _server(Path(name)) as server:
-        client, pid = server
+    with (
+        tempfile.TemporaryDirectory(prefix="laion-bench-") as name,
+        running_server(Path(name)) as server,
+        server.client() as client,
+    ):
+        pid = server.pid
         load(client)
         measured = {"f16": build(client, pid, "f16")}
         part_s = rebuild_one_shard(client, pid)
@@ -258,26 +257,6 @@ def draw(measured: dict[str, Measured]) -> None:
     axes.legend()
     axes.grid(visible=True, alpha=0.3)
     figure.savefig(CHART, metadata={"Date": None})
-
-
-@contextmanager
-def _server(work: Path) -> Iterator[tuple[Client, int]]:
-    port = free_port()
-    process = start(
-        "clickhouse",
-        [sys.executable, "-m", "laion.embedded", f"--path={work / 'server'}", f"--port={port}"],
-        work / "server.log",
-        {**os.environ, "CLICKHOUSE_PASSWORD": ""},
-    )
-    try:
-        wait_until(process, lambda: "ready" in process.log.read_text(), SERVER_START_TIMEOUT_S)
-        client = clickhouse_connect.get_client(
-            host="127.0.0.1", port=port, autogenerate_session_id=False
-        )
-        yield client, process.pid
-        client.close()
-    finally:
-        process.stop()
 
 
 def _begin(builds: Builds, quantization: str) -> tuple[BuildPlan, list[int]]:

@@ -81,6 +81,17 @@ def begin(client: Client, builds: Builds) -> BuildPlan:
     return begun[0]
 
 
+def start_build(
+    server: EmbeddedServer, client: Client
+) -> tuple[Builds, BuildPlan, subprocess.Popen[bytes]]:
+    """Begin a build and let a task get as far as building the index."""
+    builds = Builds(client, TABLE, ORIGIN)
+    plan = begin(client, builds)
+    task = start_task(server, plan)
+    wait_for_mutation(client, plan)
+    return builds, plan, task
+
+
 def count(client: Client) -> int:
     """Search the table in use."""
     nearest = "ORDER BY cosineDistance(image_embedding, {v:Array(Float32)}) LIMIT 10"
@@ -100,10 +111,7 @@ def test_a_killed_task_leaves_its_index_building_and_the_next_try_waits_for_it(
     server: EmbeddedServer,
 ) -> None:
     with server.client(autogenerate_session_id=False) as client:
-        builds = Builds(client, TABLE, ORIGIN)
-        plan = begin(client, builds)
-        task = start_task(server, plan)
-        wait_for_mutation(client, plan)
+        builds, plan, task = start_build(server, client)
         task.send_signal(signal.SIGKILL)
         task.communicate()
         assert count(client) == ROWS
@@ -118,10 +126,7 @@ def test_a_killed_server_comes_back_with_the_old_table_and_the_build_goes_on(
     server: EmbeddedServer,
 ) -> None:
     with server.client(autogenerate_session_id=False) as client:
-        builds = Builds(client, TABLE, ORIGIN)
-        plan = begin(client, builds)
-        task = start_task(server, plan)
-        wait_for_mutation(client, plan)
+        _, plan, task = start_build(server, client)
         server.kill()
         _, errors = task.communicate(timeout=60)
         assert task.returncode != 0
