@@ -35,7 +35,7 @@ down:
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m laion.sample.demo down --state $(STATE)/up; else echo "Nothing is running: the project is not set up."; fi
 
 test: setup
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: setup
 	@$(VENV)/bin/ruff format --check .

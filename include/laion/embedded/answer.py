@@ -28,12 +28,14 @@ _CONTENT_TYPES = {
 class Answer:
     """The outcome of a statement.
 
-    ``format`` is None for a statement without a result set. ``blocks`` may raise DBError.
+    ``format`` is None for a statement without a result set. ``blocks`` may block and may raise
+    DBError, unless they are few and ``is_at_hand``.
     """
 
     blocks: Iterator[bytes]
     format: str | None = None
     stats: Stats = field(default_factory=Stats)
+    is_at_hand: bool = False
 
 
 class Identity:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -120,7 +120,7 @@ class Interface:
                 await self._run(prepare, handle, request.method, asked, text[: insert.data_start])
                 data = _chain(text[insert.data_start :], body)
                 stats = await self._insert(handle, insert, data)
-                answer = Answer(iter(()), stats=stats)
+                answer = Answer(iter(()), stats=stats, is_at_hand=True)
                 return await self._send(send, asked, answer, asyncio.Event())
             if not complete:
                 rest, complete = await _read_up_to(body, _MAX_QUERY_BYTES)
@@ -134,7 +134,8 @@ class Interface:
                 try:
                     return await self._send(send, asked, answer, gone)
                 finally:
-                    await self._run(close_blocks, answer.blocks)
+                    if not answer.is_at_hand:
+                        await self._run(close_blocks, answer.blocks)
 
     @asynccontextmanager
     async def _handle(self, asked: Parameters) -> AsyncIterator[Handle]:
@@ -158,7 +159,8 @@ class Interface:
                 try:
                     yield handle
                 finally:
-                    await self._run(self._engine.close_handle, handle)
+                    # Nobody needs to wait for that: the handle is of no use to another request.
+                    self._threads.submit(self._engine.close_handle, handle)
         finally:
             self._running.discard(asked.query_id)
 
@@ -241,7 +243,7 @@ class Interface:
         compressor = chosen[1] if chosen is not None else Identity()
         chunks = encode_blocks(answer, compressor, tag, self._engine.version)
         try:
-            while (chunk := await self._run(next, chunks, None)) is not None:
+            while (chunk := await self._next(chunks, answer.is_at_hand)) is not None:
                 if gone.is_set():
                     return False
                 if chunk:
@@ -250,6 +252,10 @@ class Interface:
             # Without its end, uvicorn closes the connection: no client takes it for complete.
             return False
         return True
+
+    async def _next(self, chunks: Iterator[bytes], is_at_hand: bool) -> bytes | None:
+        """The next chunk, from a thread if it may block."""
+        return next(chunks, None) if is_at_hand else await self._run(next, chunks, None)
 
     def _headers(self, query_id: str) -> dict[str, str]:
         return {

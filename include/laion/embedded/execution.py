@@ -74,13 +74,16 @@ def start_statement(
     if reads and fmt.lower() in _STREAMED_FORMATS and first_keyword(text) in _STREAMED_STATEMENTS:
         stream = handle.stream(text, asked.default_format, asked.params)
         if asked.wait_end_of_query:
-            return Answer(_collect(stream, spool), fmt, stream.stats)
+            blocks, is_at_hand = _collect(stream, spool)
+            return Answer(blocks, fmt, stream.stats, is_at_hand)
         blocks = _blocks_of(stream)
         first = next(blocks, b"")
         return Answer(_Prefetched(first, blocks), fmt, stream.stats)
     result = handle.query(text, asked.default_format, asked.params)
     has_result_set = reads or result.data != b""
-    return Answer(_slices_of(result.data), fmt if has_result_set else None, result.stats)
+    is_at_hand = len(result.data) <= CHUNK_BYTES
+    blocks = _slices_of(result.data)
+    return Answer(blocks, fmt if has_result_set else None, result.stats, is_at_hand)
 
 
 def needs_streaming(insert: InlineInsert, asked: Parameters, complete: bool) -> bool:
@@ -142,8 +145,11 @@ class _Prefetched(Iterator[bytes]):
         close_blocks(self._rest)
 
 
-def _collect(stream: Stream, spool: Path) -> Iterator[bytes]:
-    """Take all blocks of a query, on disk if there are many, before giving the first."""
+def _collect(stream: Stream, spool: Path) -> tuple[Iterator[bytes], bool]:
+    """Take all blocks of a query, on disk if there are many, before giving the first.
+
+    Also says whether they are at hand.
+    """
     spooled = tempfile.SpooledTemporaryFile(  # noqa: SIM115, closed when it has been read
         _MAX_RESULT_IN_MEMORY_BYTES, dir=str(spool)
     )
@@ -153,5 +159,6 @@ def _collect(stream: Stream, spool: Path) -> Iterator[bytes]:
     except BaseException:
         spooled.close()
         raise
+    size = spooled.tell()
     spooled.seek(0)
-    return _read_all(spooled)
+    return _read_all(spooled), size <= CHUNK_BYTES
