@@ -68,7 +68,8 @@ class BuildPlan:
 class BucketState:
     """How far a bucket of a build is: filling, filled, built, or attached from an earlier build.
 
-    `shards` are (shard, attempt published, rows) of the base table when it was filled.
+    `shards` are (shard, attempt published, rows) of the base table when it was filled, `progress`
+    is the share of the index that is built.
     """
 
     bucket: int
@@ -79,6 +80,7 @@ class BucketState:
     left_out: int = 0
     index_bytes: int = 0
     seconds: float = field(default=0.0, compare=False)
+    progress: float = field(default=0.0, compare=False)
 
     @property
     def is_done(self) -> bool:

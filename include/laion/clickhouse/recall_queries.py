@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from laion.clickhouse.builds import BuildPlan
-from laion.clickhouse.client import Client
+from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.statements import statement
+from laion.errors import ClickHouseError
 
-KINDS = ("cross", "near")
+log = logging.getLogger(__name__)
+
+KINDS = ("cross", "near", "words")
 """`cross`: a stored vector of the other column, as text asks for images. `near`: a point between
-two rows, with noise, as another picture of the same thing would be."""
+two rows, with noise, as another picture of the same thing would be. `words`: a phrase of a few
+words through `encode_text`, where that is deployed."""
 NEAR_SHARE = 0.8
 """Of the first row in a `near` query; the rest is the second's."""
 NEAR_NOISE = 0.2
 """Length of the noise in a `near` query; a row has length 1."""
+PHRASE = "a picture of {}"
+PHRASE_WORDS = 4
+"""Words of a stored caption that go into the phrase of a `words` query."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +41,60 @@ class StandingQuery:
 def standing_queries(
     client: Client, table: str, searched: str, plan: BuildPlan, count: int
 ) -> dict[str, list[StandingQuery]]:
-    """Return the queries of every vector column, sampling `count` of each kind the first time."""
+    """Return the queries of every vector column, sampling `count` of each kind the first time.
+
+    Those of the kind `words` come to the others once `encode_text` is there.
+    """
     asked = {}
     for column in plan.vectors:
         names = {"table": table, "root": plan.root, "column": column}
-        rows = client.query(statement("recall_queries"), parameters=names).result_rows
-        if not rows:
-            made = _make_queries(client, searched, plan, column, count)
+        known = _read_queries(client, names)
+        made = [] if known else _make_queries(client, searched, plan, column, count)
+        if not any(query.kind == "words" for query in known):
+            first = len(known or made) + 1
+            made += _make_phrases(client, searched, plan, count, first)
+        if made:
             client.insert(
                 "recall_queries",
                 [[*names.values(), q.number, q.kind, q.vector, q.excluded] for q in made],
                 column_names=[*names, "number", "kind", "vector", "excluded"],
                 settings={"async_insert": 0},
             )
-            rows = client.query(statement("recall_queries"), parameters=names).result_rows
-        asked[column] = [StandingQuery(*row) for row in rows]
+            known = _read_queries(client, names)
+        asked[column] = known
     return asked
+
+
+def _read_queries(client: Client, names: dict[str, str]) -> list[StandingQuery]:
+    rows = client.query(statement("recall_queries"), parameters=names).result_rows
+    return [StandingQuery(*row) for row in rows]
+
+
+def _make_phrases(
+    client: Client, searched: str, plan: BuildPlan, count: int, first: int
+) -> list[StandingQuery]:
+    """Make `words` queries, numbered from `first`; none without a working encode_text.
+
+    Nor where it gives vectors of another length: it belongs to another dataset's model.
+    """
+    if not client.query(statement("has_function"), parameters={"name": "encode_text"}).result_rows:
+        return []
+    captions = client.query(
+        statement("sample_rows", shadow=searched, literals={"columns": "caption"}),
+        parameters={"count": count, "seed": plan.root},
+    ).result_rows
+    words = [" ".join(caption.split()[:PHRASE_WORDS]) for _, caption in captions]
+    phrases = sorted({PHRASE.format(some) for some in words if some})
+    try:
+        with typed_errors("encode phrases"):
+            vectors = client.query(
+                statement("call_function", function="encode_text"), parameters={"values": phrases}
+            ).result_rows
+    except ClickHouseError as error:
+        log.warning("The recall is measured without words: %s", error)
+        return []
+    usable = [vector for (vector,) in vectors if len(vector) == plan.dimension and any(vector)]
+    return [StandingQuery(n, "words", vector, []) for n, vector in enumerate(usable, start=first)]
 
 
 def _make_queries(

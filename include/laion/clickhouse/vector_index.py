@@ -12,11 +12,16 @@ import logging
 import math
 import time
 from dataclasses import replace
-from typing import Any
 
 from laion.clickhouse.builds import BucketState, BuildPlan, Builds, Holder
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table
+from laion.clickhouse.materialize import (
+    build_indexes,
+    count_parts,
+    index_name,
+    stop_building,
+)
 from laion.clickhouse.schema import read_identity, table_comment
 from laion.clickhouse.sizing import IndexOptions, format_plan, plan_index, read_server
 from laion.clickhouse.statements import statement
@@ -24,10 +29,6 @@ from laion.errors import IndexBuildFailed, SearchTableInUse, TableMismatch
 from laion.shards import VECTORS
 
 log = logging.getLogger(__name__)
-
-POLL_S = 0.1
-MAX_POLL_S = 5.0
-PROGRESS_EVERY_S = 30.0
 
 Sources = dict[int, tuple[tuple[int, str, int], ...]]
 
@@ -107,11 +108,18 @@ def build_bucket(builds: Builds, plan: BuildPlan, bucket: int) -> BucketState:
             _fill(client, builds.table, shadow, plan, bucket)
             state = replace(state, state="filled")
             builds.record_bucket(plan.build_id, state)
-        _build_indexes(client, shadow, plan, bucket)
-        parts = _parts(client, shadow, bucket)
+        filled = state
+
+        def record_progress(share: float) -> None:
+            seconds = time.monotonic() - began
+            builds.record_bucket(plan.build_id, replace(filled, progress=share, seconds=seconds))
+
+        build_indexes(client, shadow, plan.vectors, bucket, record_progress)
+        parts = count_parts(client, shadow, bucket)
         state = replace(
             state,
             state="built",
+            progress=1.0,
             rows=parts["rows"],
             # A shard replaced meanwhile may have had fewer rows.
             left_out=max(0, sum(source[2] for source in sources) - parts["rows"]),
@@ -241,11 +249,6 @@ def _create_table(client: Client, table: str, plan: BuildPlan) -> None:
             )
 
 
-def index_name(vector: str) -> str:
-    """Return the name of the index on a vector column, such as image_index."""
-    return vector.replace("_embedding", "_index")
-
-
 def _attach_unchanged(
     builds: Builds, plan: BuildPlan, sources: Sources, in_use: BuildPlan | None
 ) -> list[int]:
@@ -266,7 +269,7 @@ def _attach_unchanged(
             origin = quote_identifier(search_table(builds.table))
             client.command(f"{alter} DROP PARTITION {bucket}")
             client.command(f"{alter} ATTACH PARTITION {bucket} FROM {origin}")
-        parts = _parts(client, shadow, bucket)
+        parts = count_parts(client, shadow, bucket)
         if parts["rows"] != old.rows or parts["unindexed"]:
             to_build.append(bucket)
             continue
@@ -286,14 +289,13 @@ def _still_there(
     """Return whether a bucket was built from these sources and is in the table."""
     if not state.is_done or state.shards != sources:
         return False
-    return bool(_parts(client, shadow, state.bucket)["rows"] == state.rows)
+    return bool(count_parts(client, shadow, state.bucket)["rows"] == state.rows)
 
 
 def _fill(client: Client, table: str, shadow: str, plan: BuildPlan, bucket: int) -> None:
     """Copy the bucket's rows and merge them: every part has a graph, and each is searched."""
     alter = f"ALTER TABLE {quote_identifier(shadow)}"
-    for mutation, _, _ in _mutations(client, shadow, bucket):
-        _kill_mutation(client, shadow, mutation)
+    stop_building(client, shadow, bucket)
     client.command(f"{alter} DROP PARTITION {bucket}")
     usable = (f"isFinite(L2Norm({v})) AND L2Norm({v}) > 0" for v in plan.vectors)
     first, last = plan.shards_of(bucket)
@@ -303,66 +305,8 @@ def _fill(client: Client, table: str, shadow: str, plan: BuildPlan, bucket: int)
         ),
         parameters={"first": first, "last": last},
     )
-    if _parts(client, shadow, bucket)["parts"] > 1:
+    if count_parts(client, shadow, bucket)["parts"] > 1:
         client.command(f"OPTIMIZE TABLE {quote_identifier(shadow)} PARTITION {bucket} FINAL")
-
-
-def _build_indexes(client: Client, shadow: str, plan: BuildPlan, bucket: int) -> None:
-    """Build both graphs of a bucket, or wait for the build that is running already."""
-    if not _mutations(client, shadow, bucket) and _parts(client, shadow, bucket)["unindexed"]:
-        actions = (f"MATERIALIZE INDEX {index_name(v)} IN PARTITION {bucket}" for v in plan.vectors)
-        client.command(
-            f"ALTER TABLE {quote_identifier(shadow)} {', '.join(actions)}",
-            settings={"mutations_sync": 0},
-        )
-    poll_s, told = POLL_S, time.monotonic()
-    while running := _mutations(client, shadow, bucket):
-        for mutation, _, failure in running:
-            if failure:
-                _kill_mutation(client, shadow, mutation)
-                raise IndexBuildFailed(
-                    f"{shadow}: the index of bucket {bucket} cannot be built; the search table in "
-                    f"use stays. ClickHouse says: {failure}"
-                )
-        if time.monotonic() - told > PROGRESS_EVERY_S:
-            told = time.monotonic()
-            _log_progress(client, shadow, bucket)
-        time.sleep(poll_s)
-        poll_s = min(2 * poll_s, MAX_POLL_S)
-    if unindexed := _parts(client, shadow, bucket)["unindexed"]:
-        raise IndexBuildFailed(f"{shadow}: {unindexed} parts of bucket {bucket} have no index")
-
-
-def _log_progress(client: Client, shadow: str, bucket: int) -> None:
-    parameters = {"table": shadow, "bucket": bucket}
-    share, seconds = client.query(
-        statement("mutation_progress"), parameters=parameters
-    ).result_rows[0]
-    log.info("Bucket %d: index %.0f %% built after %.0f s", bucket, 100 * share, seconds)
-
-
-def _mutations(client: Client, shadow: str, bucket: int) -> list[tuple[str, int, str]]:
-    """Return (id, parts to do, why it failed) of the bucket's unfinished mutations."""
-    parameters = {"table": shadow, "bucket": bucket}
-    return [
-        tuple(r) for r in client.query(statement("mutations"), parameters=parameters).result_rows
-    ]
-
-
-def _kill_mutation(client: Client, shadow: str, mutation: str) -> None:
-    client.command(
-        "KILL MUTATION WHERE database = currentDatabase() AND table = {table:String} "
-        "AND mutation_id = {mutation:String}",
-        parameters={"table": shadow, "mutation": mutation},
-    )
-
-
-def _parts(client: Client, shadow: str, bucket: int) -> dict[str, Any]:
-    with typed_errors(f"count the parts of {shadow}"):
-        found = client.query(
-            statement("bucket_parts"), parameters={"table": shadow, "bucket": bucket}
-        )
-    return next(iter(found.named_results()))
 
 
 def _sources_of(builds: Builds, plan: BuildPlan, bucket: int) -> tuple[tuple[int, str, int], ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from laion.clickhouse import materialize
 from laion.clickhouse.builds import BuildPlan, Builds, Holder
 from laion.clickhouse.sizing import IndexOptions
 from laion.clickhouse.vector_index import begin_build, build_bucket, shadow_table
@@ -108,8 +109,9 @@ def mutations(client: Client, plan: BuildPlan) -> set[str]:
 
 
 def test_a_killed_task_leaves_its_index_building_and_the_next_try_waits_for_it(
-    server: EmbeddedServer,
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(materialize, "PROGRESS_EVERY_S", 0)
     with server.client(autogenerate_session_id=False) as client:
         builds, plan, task = start_build(server, client)
         task.send_signal(signal.SIGKILL)
@@ -120,6 +122,13 @@ def test_a_killed_task_leaves_its_index_building_and_the_next_try_waits_for_it(
 
         assert (state.state, state.rows) == ("built", ROWS)
         assert len(mutations(client, plan)) == 1
+        told = client.query(
+            "SELECT progress FROM search_buckets WHERE build_id = {b:String} ORDER BY at",
+            parameters={"b": plan.build_id},
+        ).result_rows
+        assert told == sorted(told)
+        assert told[-1] == (1,)
+        assert any(0 < share < 1 for (share,) in told)
 
 
 def test_a_killed_server_comes_back_with_the_old_table_and_the_build_goes_on(

@@ -11,6 +11,7 @@ CREATE TABLE IF NOT EXISTS search_buckets
     left_out UInt64 COMMENT 'rows whose vectors no index can hold',
     index_bytes UInt64,
     seconds Float64,
+    progress Float32 COMMENT 'the share of the index that is built, from 0 to 1',
     at DateTime64(6, 'UTC') DEFAULT now64(6)
 )
 ENGINE = MergeTree
