@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 from laion.clickhouse.ledger import TaskOrigin
 from tests.embedded_server import EmbeddedServer
 from tests.shard_files import DIMENSION, write_little_shard
-from tests.unit.clickhouse.shard_steps import TABLE, build_search, make_tables, publish_files
+from tests.unit.clickhouse.shard_steps import build_search, make_tables, publish_files
 
 KINDS = "SELECT DISTINCT kind FROM recall_history WHERE build_id = {b:String} ORDER BY kind"
 SECOND_RUN = TaskOrigin("laion_ingest", "run_2")
