@@ -63,9 +63,9 @@ def tutorial_load(path: str) -> None:
 def convert(directory: str, target: str) -> None:
     """Ours, with every check."""
     from laion.convert import convert_shard
-    from laion.download import find_local_files
+    from laion.download import download_shard
 
-    convert_shard(find_local_files(_spec(directory), "0" * 8), Path(target))
+    convert_shard(download_shard(_spec(directory), "0" * 8, Path(target).parent), Path(target))
 
 
 def load(directory: str, path: str) -> None:
@@ -125,7 +125,8 @@ def _spec(directory: str) -> Any:
     from laion.sources import locate_source
 
     source = locate_source(load_profile("clip_retrieval"), Path(directory).as_uri(), 0)
-    return ShardSpec("clip_retrieval", "ours", 0, source.urls(0), None, 512)
+    urls = {role: [url] for role, url in source.urls(0).items()}
+    return ShardSpec("clip_retrieval", "ours", 0, urls, None, 512)
 
 
 def _parquet(directory: str, path: str) -> Any:

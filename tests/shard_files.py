@@ -66,7 +66,7 @@ def spec_of(
 ) -> ShardSpec:
     """Plan a shard below a directory or base URL; `known` are `rows` and `dimension`."""
     url = base.as_uri() if isinstance(base, Path) else base.rstrip("/")
-    urls = {role: f"{url}/{path}" for role, path in LAION_LAYOUT.paths(shard, 1).items()}
+    urls = {role: [f"{url}/{path}"] for role, path in LAION_LAYOUT.paths(shard, 1).items()}
     return ShardSpec(dataset="little", table=table, shard=shard, urls=urls, **known)
 
 

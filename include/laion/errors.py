@@ -1,7 +1,7 @@
 """Every failure a user of this package can meet, as a type.
 
 A message says what is wrong, where, and what to do next. The attribute `retryable` says
-whether trying again by itself can help; the retry policy reads nothing else.
+whether trying again by itself can help; when that is done is in `orchestration/retries.py`.
 """
 
 from __future__ import annotations
@@ -61,6 +61,14 @@ class SourceUnreachable(SourceError):
     retryable = True
 
 
+class SourceBusy(SourceUnreachable):
+    """The source asks for patience (429, 503); `wait_s` is for how long, where it tells."""
+
+    def __init__(self, message: str = "", wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
 class SourceRefused(SourceError):
     """The source answers, but does not let us have the file (401, 403)."""
 
@@ -69,10 +77,24 @@ class SourceMissing(SourceError):
     """The source does not have a file of the shard."""
 
 
+class SourceUnusable(SourceError):
+    """The source answers with something that is not the file: a web page, an endless redirect."""
+
+
 class SourceIncomplete(SourceError):
     """A download ended with fewer or more bytes than the source announced."""
 
     retryable = True
+
+
+class SourceChanged(SourceError):
+    """The file at the source became another one while it was fetched, more than once."""
+
+    retryable = True
+
+
+class ChecksumMismatch(SourceError):
+    """A file arrived whole, twice, with other bytes than its known sha256 stands for."""
 
 
 # The files of a shard

@@ -81,12 +81,15 @@ class _Record:
 
 @dataclass(frozen=True)
 class ShardSpec(_Record):
-    """A shard as planned: where it comes from, where it goes, what is known beforehand."""
+    """A shard as planned: where it comes from, where it goes, what is known beforehand.
+
+    `urls` are those of each role, one per mirror, the best first.
+    """
 
     dataset: str
     table: str
     shard: int
-    urls: dict[str, str]
+    urls: dict[str, list[str]]
     rows: int | None = None
     dimension: int | None = None
 

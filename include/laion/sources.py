@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import requests
 from urllib3.exceptions import HTTPError as TransportError
@@ -17,6 +13,7 @@ from laion.datasets import Layout, Profile
 from laion.errors import BadSource, SourceMissing, SourceRefused, SourceUnreachable
 from laion.npy import read_npy_header
 from laion.shards import ROLES, shard_label
+from laion.urls import hide_credentials, is_local, join_url, local_path, url_scheme
 
 SCHEMES = ("http", "https", "file")
 NPY_HEAD_BYTES = 16_384
@@ -35,7 +32,8 @@ class Source:
 
     def urls(self, shard: int) -> dict[str, str]:
         """Return the URL of each role of a shard."""
-        return {r: f"{self.base}/{p}" for r, p in self.layout.paths(shard, self.digits).items()}
+        paths = self.layout.paths(shard, self.digits)
+        return {role: join_url(self.base, path) for role, path in paths.items()}
 
 
 def base_urls(profile: Profile, source: str) -> list[str]:
@@ -52,7 +50,7 @@ def base_urls(profile: Profile, source: str) -> list[str]:
             "files, such as 'https://mirror.example/laion' or 'file:///data/laion'"
         )
     for base in bases:
-        if _scheme(base) not in SCHEMES:
+        if url_scheme(base) not in SCHEMES:
             raise BadSource(
                 f"source: {hide_credentials(base)!r} must start with http://, https:// or file:///"
             )
@@ -146,28 +144,6 @@ def read_dimension(url: str, *, timeout_s: float) -> int:
         except (requests.RequestException, TransportError) as error:
             raise SourceUnreachable(f"the source broke off at {shown}: {_cause(error)}") from error
     return read_npy_header(io.BytesIO(head), shown).shape[1]
-
-
-def is_local(url: str) -> bool:
-    """Return whether `url` is read from this machine's file system."""
-    return urlsplit(url).scheme == "file"
-
-
-def local_path(url: str) -> Path:
-    """Return the path that a `file://` URL names."""
-    return Path(url2pathname(urlsplit(url).path))
-
-
-def hide_credentials(text: str) -> str:
-    """Return `text` with user name and password of every URL in it replaced by `***`."""
-    return re.sub(r"(?<=://)[^/?#\s]*@", "***@", text)
-
-
-def _scheme(url: str) -> str:
-    try:
-        return urlsplit(url).scheme
-    except ValueError:
-        return ""
 
 
 def _cause(error: Exception) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from laion.errors import BadSource, DiskFull
-from laion.sources import is_local, local_path
+from laion.urls import is_local, local_path
 
 STALE_AFTER_S = 6 * 3600
 """An attempt whose directory was not touched for this long is dead: no task may run longer."""
@@ -56,6 +57,19 @@ class StagingArea:
             return None
         return mine
 
+    def adopt(self, table: str, shard: int, earlier: str, attempt: str) -> Path | None:
+        """Give an earlier attempt's directory, with what it fetched, to a new attempt.
+
+        Its place in the area goes with it. Returns None when there is no such directory.
+        """
+        mine = self.directory(table, shard, attempt)
+        try:
+            self.directory(table, shard, earlier).rename(mine)
+        except FileNotFoundError:
+            return None
+        os.utime(mine)
+        return mine
+
     def release(self, table: str, shard: int, attempt: str) -> None:
         """Delete the directory of an attempt and nothing else; it may be gone already."""
         shutil.rmtree(self.directory(table, shard, attempt), ignore_errors=True)
@@ -88,8 +102,13 @@ def disk_full_as_error(directory: Path, needed: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        free = shutil.disk_usage(directory).free
-        raise DiskFull(
-            f"no room in {directory}: {needed}, {free:,} bytes free. Free some space, point "
-            "LAION_STAGING_URI at a larger disk or lower LAION_MAX_SHARDS_IN_FLIGHT."
-        ) from error
+        raise disk_full_error(directory, needed) from error
+
+
+def disk_full_error(directory: Path, needed: str) -> DiskFull:
+    """Return the error that says where there is no room, what for and what to do."""
+    free = shutil.disk_usage(directory).free
+    return DiskFull(
+        f"no room in {directory}: {needed}, {free:,} bytes free. Free some space, point "
+        "LAION_STAGING_URI at a larger disk or lower LAION_MAX_SHARDS_IN_FLIGHT."
+    )

@@ -21,7 +21,6 @@ from laion.shards import ROLES
 from laion.sources import (
     base_urls,
     file_exists,
-    hide_credentials,
     locate_source,
     read_dimension,
 )
@@ -223,22 +222,6 @@ class TestFileExists:
 
 
 class TestCredentials:
-    @pytest.mark.parametrize(
-        ("url", "shown"),
-        [
-            ("https://me:pass@host/x", "https://***@host/x"),
-            ("https://me@host:80/x", "https://***@host:80/x"),
-            ("https://me:p@ss@host/x", "https://***@host/x"),
-            ("https://host/x@y", "https://host/x@y"),
-            ("file:///data/a@b", "file:///data/a@b"),
-            ("http://a:b@h1, http://c:d@h2/x", "http://***@h1, http://***@h2/x"),
-            ("http://a:b@h1,http://c:d@h2", "http://***@h1,http://***@h2"),
-            ("cannot read 'http://a:b@h/x'", "cannot read 'http://***@h/x'"),
-        ],
-    )
-    def test_they_are_replaced_wherever_a_url_is_shown(self, url: str, shown: str) -> None:
-        assert hide_credentials(url) == shown
-
     @pytest.mark.parametrize("status", [401, 404, 500])
     def test_no_message_about_an_answer_tells_them(self, mirror: Mirror, status: int) -> None:
         mirror.fail("", answer(status), "HEAD")

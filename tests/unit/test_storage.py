@@ -95,6 +95,33 @@ class TestClaim:
                 path.rmdir()
 
 
+class TestAdopt:
+    def test_a_new_attempt_gets_what_an_earlier_one_has_fetched_and_its_place(
+        self, area: StagingArea
+    ) -> None:
+        (claim(area, 1) / "a.npy.part").write_bytes(b"half")
+        claim(area, 2)
+        claim(area, 3)
+
+        mine = area.adopt("hold", 1, attempt(1), "bbbb0001")
+
+        assert mine == area.directory("hold", 1, "bbbb0001")
+        assert mine is not None
+        assert (mine / "a.npy.part").read_bytes() == b"half"
+        assert not area.directory("hold", 1, attempt(1)).exists()
+        assert area.claim("hold", 4, attempt(4)) is None
+
+    def test_an_attempt_that_left_nothing_cannot_be_adopted(self, area: StagingArea) -> None:
+        assert area.adopt("hold", 1, attempt(1), "bbbb0001") is None
+
+    def test_an_adopted_directory_counts_as_touched(self, area: StagingArea) -> None:
+        touch(claim(area, 1), STALE)
+
+        area.adopt("hold", 1, attempt(1), "bbbb0001")
+
+        assert area.sweep() == []
+
+
 class TestRelease:
     def test_it_deletes_its_own_directory_with_its_files_and_no_other(
         self, area: StagingArea

@@ -29,7 +29,7 @@ from laion.clickhouse.schema import (
 )
 from laion.convert import Rules, convert_shard, inspect_shard
 from laion.datasets import Profile, load_profile
-from laion.download import Timeouts, download_shard, find_local_files, is_local_shard
+from laion.download import DownloadOptions, Progress, download_shard
 from laion.errors import AttemptSuperseded, ClickHouseError, ShardsNotPublished, TooManyShards
 from laion.orchestration.alerts import deliver
 from laion.orchestration.connections import clickhouse_client
@@ -45,8 +45,9 @@ from laion.shards import (
     format_shards,
     parse_shards,
 )
-from laion.sources import Source, hide_credentials, locate_source, read_dimension
+from laion.sources import Source, locate_source, read_dimension
 from laion.storage import StagingArea
+from laion.urls import hide_credentials
 
 log = logging.getLogger(__name__)
 
@@ -93,15 +94,14 @@ def plan() -> list[dict[str, Any]]:
 def download(spec_json: dict[str, Any]) -> dict[str, Any]:
     """Fetch a shard's files into the staging area (a `file://` source is left where it is).
 
-    Waits, without holding a worker, while the staging area is full.
+    Goes on with what earlier tries of this run have fetched, be they killed ones. Waits, without
+    holding a worker, while the staging area is full.
     """
     spec = ShardSpec.from_json(spec_json)
-    settings = get_settings()
     area = _staging_area()
     attempt = secrets.token_hex(ATTEMPT_BYTES)
     with _shard_task(spec, "download", attempt) as (ledger, start):
-        _discard_earlier_attempts(ledger, area, start)
-        directory = area.claim(spec.table, spec.shard, attempt)
+        directory = _take_over(ledger, area, start) or area.claim(spec.table, spec.shard, attempt)
         if directory is None:
             for stale in area.sweep():
                 log.warning("Removed %s: nobody has touched it for hours.", stale)
@@ -109,11 +109,9 @@ def download(spec_json: dict[str, Any]) -> dict[str, Any]:
             later = datetime.now(UTC) + timedelta(seconds=WAIT_FOR_ROOM_S)
             raise AirflowRescheduleException(later)  # type: ignore[no-untyped-call]
         with _freeing_on_final_failure(ledger, area, start), ledger.record_stage(start) as result:
-            if is_local_shard(spec):
-                files = find_local_files(spec, attempt)
-            else:
-                timeouts = Timeouts(settings.connect_timeout_s, settings.read_timeout_s)
-                files = download_shard(spec, attempt, directory, timeouts)
+            progress = Progress(spec.label)
+            files = download_shard(spec, attempt, directory, _download_options(), progress)
+            log.info("%s", progress.describe())
             result.bytes = sum(files.sizes.values())
             result.rows_expected = inspect_shard(files)
     return files.to_json()
@@ -253,7 +251,7 @@ def _spec(
         dataset=request.dataset,
         table=request.table,
         shard=shard,
-        urls=source.urls(shard),
+        urls={role: [url] for role, url in source.urls(shard).items()},
         rows=profile.rows_of(shard),
         dimension=dimension,
     )
@@ -323,10 +321,13 @@ def _freeing_on_final_failure(
         raise
 
 
-def _discard_earlier_attempts(ledger: Ledger, area: StagingArea, start: ShardEvent) -> None:
-    """Free what this run's earlier tries at the shard have left, such as killed ones."""
-    for attempt in ledger.attempts(start):
-        _discard_attempt(ledger, area, start.table, start.shard, attempt)
+def _take_over(ledger: Ledger, area: StagingArea, start: ShardEvent) -> Path | None:
+    """Take over what this run's earlier tries at the shard have fetched; free the rest of it."""
+    taken: Path | None = None
+    for earlier in ledger.attempts(start):
+        taken = taken or area.adopt(start.table, start.shard, earlier, start.attempt)
+        _discard_attempt(ledger, area, start.table, start.shard, earlier)
+    return taken
 
 
 def _discard_attempt(
@@ -341,6 +342,13 @@ def _keep_parquet(path: Path, area: StagingArea, spec: ShardSpec) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     path.replace(kept)
     log.info("%s: kept as %s", spec.label, kept)
+
+
+def _download_options() -> DownloadOptions:
+    settings = get_settings()
+    return DownloadOptions(
+        connect_timeout_s=settings.connect_timeout_s, read_timeout_s=settings.read_timeout_s
+    )
 
 
 def _staging_area() -> StagingArea:
