@@ -83,6 +83,14 @@ class Settings(BaseSettings):
         description="Distances computed to know the exact answers; beyond, only some partitions "
         "are measured.",
     )
+    pages_conn_id: str = Field(
+        "",
+        description="Airflow connection that the pages Shards and Search read through, of a user "
+        "that may only read. Empty: `clickhouse_conn_id`.",
+    )
+    pages_timeout_s: float = Field(
+        30, gt=0, description="Seconds that a query of the pages may take."
+    )
     models_dir: str = Field("", description="Directory of models by name; see docs/udf.md.")
     udf_scripts_dir: str = Field(
         "", description="The ClickHouse server's user_scripts, as a worker of Airflow sees it."

@@ -1,0 +1,148 @@
+"""The application behind both pages."""
+
+# Annotations are evaluated here, not later: those of the routes name what `create_app` was given.
+import json
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, status
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from laion.clickhouse.client import Client
+from laion.clickhouse.identifiers import IDENTIFIER_PATTERN
+from laion.errors import LaionError
+from laion.shards import MAX_SHARD
+from laion.web.assets import read_assets
+from laion.web.board import (
+    STATES,
+    TableChoice,
+    read_board,
+    read_changes,
+    read_history,
+    read_tables,
+)
+from laion.web.security import describe_error, protect
+from laion.web.status import read_functions, read_search_table
+
+DAG_ID = "laion_ingest"
+
+Table = Annotated[str, Query(pattern=f"^{IDENTIFIER_PATTERN}$")]
+Dataset = Annotated[str, Query(max_length=100)]
+Cursor = Annotated[int, Query(ge=0, le=2**62)]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What the pages need from where they are mounted.
+
+    `clickhouse` opens a client that only reads. `may_read` is a FastAPI dependency that raises
+    HTTPException 401 or 403, `may_trigger` one that returns whether the caller may start runs.
+    `active_runs` are the ids of the runs that are queued or running. `source_urls` returns the
+    files of a shard as a run planned them, by role; empty when the run is gone.
+    """
+
+    clickhouse: Callable[[], AbstractContextManager[Client]]
+    may_read: Callable[..., Any]
+    may_trigger: Callable[..., bool]
+    active_runs: Callable[[], Collection[str]]
+    source_urls: Callable[[str, str, int], Mapping[str, str]]
+
+
+def create_app(backend: Backend) -> FastAPI:
+    """Return the application; every route of it asks `backend.may_read` first."""
+    app = FastAPI(
+        title="LAION → ClickHouse",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(backend.may_read)],
+    )
+    protect(app)
+    pages = Environment(
+        loader=PackageLoader("laion.web"), autoescape=True, undefined=StrictUndefined
+    )
+    pages.filters["json_block"] = _json_block
+
+    @app.get("/shards")
+    def show_shards(
+        may_trigger: Annotated[bool, Depends(backend.may_trigger)], table: str = ""
+    ) -> HTMLResponse:
+        """The page *Shards*: an empty frame with the whole board as data in it."""
+        data: dict[str, Any] = {"states": STATES, "may_trigger": may_trigger, "dag_id": DAG_ID}
+        code = 200
+        try:
+            with backend.clickhouse() as client:
+                tables = read_tables(client)
+                choice = next((c for c in tables if c.table == table), tables[0])
+                board = read_board(client, choice, backend.active_runs())
+            data |= {"tables": [asdict(choice) for choice in tables], "board": asdict(board)}
+        except LaionError as error:
+            code, data["error"] = describe_error(error)
+        return HTMLResponse(pages.get_template("shards.html").render(data=data), code)
+
+    @app.get("/board")
+    def send_board(table: Table, dataset: Dataset = "") -> Response:
+        """The whole board again, which heals what changes have missed."""
+        with backend.clickhouse() as client:
+            choice = TableChoice(table, dataset)
+            return _json(asdict(read_board(client, choice, backend.active_runs())))
+
+    @app.get("/board/changes")
+    def send_changes(table: Table, since: Cursor, dataset: Dataset = "") -> Response:
+        """What has changed since the cursor of the last answer."""
+        with backend.clickhouse() as client:
+            choice = TableChoice(table, dataset)
+            return _json(asdict(read_changes(client, choice, backend.active_runs(), since)))
+
+    @app.get("/board/shards/{shard}")
+    def send_history(table: Table, shard: int) -> Response:
+        """The attempts at a shard, newest first, and its source files."""
+        if not 0 <= shard <= MAX_SHARD:
+            raise HTTPException(status.HTTP_404_NOT_FOUND)
+        with backend.clickhouse() as client:
+            attempts = read_history(client, table, shard)
+        urls = (
+            backend.source_urls(attempts[0].dag_id, attempts[0].run_id, shard) if attempts else {}
+        )
+        return _json({"attempts": [asdict(attempt) for attempt in attempts], "sources": dict(urls)})
+
+    @app.get("/board/state")
+    def send_state(table: Table) -> Response:
+        """The search table, its recall and the SQL functions."""
+        with backend.clickhouse() as client:
+            search_table = read_search_table(client, table)
+            functions = read_functions(client)
+        return _json(
+            {
+                "search_table": asdict(search_table) if search_table else None,
+                "functions": [asdict(function) for function in functions],
+            }
+        )
+
+    @app.get("/static/{name}")
+    def send_asset(name: str, request: Request) -> Response:
+        """A script or a style."""
+        asset = read_assets().get(name)
+        if asset is None:
+            raise HTTPException(status.HTTP_404_NOT_FOUND)
+        headers = {"ETag": asset.etag, "Cache-Control": "private, no-cache"}
+        if request.headers.get("If-None-Match") == asset.etag:
+            return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+        return Response(asset.content, media_type=asset.media_type, headers=headers)
+
+    return app
+
+
+def _json(value: Any) -> Response:
+    """Answer compact JSON; faster than through a model for thousands of cells."""
+    return Response(json.dumps(value, separators=(",", ":")), media_type="application/json")
+
+
+def _json_block(value: Any) -> Markup:
+    r"""Return JSON for a `<script type="application/json">`, in which no tag can end or begin."""
+    text = json.dumps(value, separators=(",", ":"))
+    return Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))

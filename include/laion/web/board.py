@@ -1,0 +1,213 @@
+"""What the board shows: one cell per shard, what has changed since, and a shard's history."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.publish import table_exists
+from laion.clickhouse.statements import statement
+from laion.datasets import Profile, load_profile, profile_names
+from laion.errors import UnknownDataset
+
+STATES = (
+    "unplanned",
+    "queued",
+    "downloading",
+    "converting",
+    "loading",
+    "validated",
+    "failed",
+    "mismatched",
+)
+"""In the order of a shard's way; a cell names its state by the position here."""
+
+WINDOW_S = 600
+"""How far back throughput looks."""
+OVERLAP_US = 2_000_000
+"""How much later than its time an event may become visible."""
+MAX_EVENTS = 500
+"""Of a shard's history that are shown; the newest."""
+
+_STATE_OF_STAGE = {
+    "download": "downloading",
+    "convert": "converting",
+    "load": "loading",
+    "validate": "loading",
+    "publish": "loading",
+}
+
+_EVENT_COLUMNS = (
+    *("attempt", "stage", "state", "rows_expected", "rows_loaded", "bytes", "seconds", "hash"),
+    *("error_class", "error", "dag_id", "run_id", "try_number", "map_index", "log_url", "at_ms"),
+)
+
+Cell = list[int]
+"""[shard, position in STATES, 1 if published, rows held, bytes held]"""
+
+
+@dataclass(frozen=True)
+class TableChoice:
+    """A table that the board can show, and the profile of its dataset."""
+
+    table: str
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What came in during the last `seconds`; 0 seconds where nothing happened."""
+
+    seconds: float
+    shards: int
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Cells that may have changed, the cursor to ask from next, and the pace."""
+
+    cursor: int
+    cells: list[Cell]
+    pace: Pace
+
+
+@dataclass(frozen=True)
+class Board:
+    """A table's shards. `rows_expected` is the whole dataset's, 0 where it is not known."""
+
+    table: str
+    dataset: str
+    rows_expected: int
+    changes: Changes
+
+
+@dataclass
+class Attempt:
+    """One try at a shard: its stages in order, and how it ended."""
+
+    attempt: str
+    dag_id: str
+    run_id: str
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read_tables(client: Client) -> list[TableChoice]:
+    """Return the tables to choose from: those in the ledger, then datasets with known shards."""
+    rows = _rows(client, "board_tables") if has_ledger(client) else []
+    planned = [TableChoice(table, dataset) for table, dataset in rows]
+    taken = {choice.table for choice in planned}
+    datasets = [name for name in profile_names() if load_profile(name).shards is not None]
+    return planned + [TableChoice(name, name) for name in datasets if name not in taken]
+
+
+def read_board(client: Client, choice: TableChoice, active_runs: Collection[str]) -> Board:
+    """Return every shard of a table: those in the ledger and those its dataset lists."""
+    profile = _profile_of(choice.dataset)
+    listed = profile.all_shards() if profile and profile.shards is not None else []
+    cells: dict[int, Cell] = {shard: [shard, 0, 0, 0, 0] for shard in listed}
+    changes = read_changes(client, choice, active_runs, since=0)
+    cells |= {cell[0]: cell for cell in changes.cells}
+    expected = sum((profile.rows_of(shard) or 0) if profile else 0 for shard in cells)
+    return Board(
+        table=choice.table,
+        dataset=choice.dataset,
+        rows_expected=expected,
+        changes=Changes(changes.cursor, [cells[n] for n in sorted(cells)], changes.pace),
+    )
+
+
+def read_changes(
+    client: Client, choice: TableChoice, active_runs: Collection[str], since: int
+) -> Changes:
+    """Return the cells of shards with events after the cursor `since`; of all when it is 0."""
+    if not since and not has_ledger(client):
+        return Changes(0, [], Pace(0, 0, 0, 0))
+    # The cursor is read before the cells: what comes in between is sent twice, never not at all.
+    ((cursor, changed, shards, rows, size, seconds),) = _rows(
+        client,
+        "board_changes",
+        table=choice.table,
+        since=since,
+        window_s=WINDOW_S,
+        overlap_us=OVERLAP_US,
+    )
+    pace = Pace(float(seconds), int(shards), int(rows), int(size))
+    if not changed:
+        return Changes(cursor, [], pace)
+    which = "AND shard IN {shards:Array(UInt16)}" if since else ""
+    found = _rows(
+        client,
+        "board_shards",
+        literals={"which": which},
+        table=choice.table,
+        **({"shards": list(changed)} if since else {}),
+    )
+    profile = _profile_of(choice.dataset)
+    cells = [_cell(row, profile, active_runs) for row in found]
+    return Changes(cursor, cells, pace)
+
+
+def read_history(client: Client, table: str, shard: int) -> list[Attempt]:
+    """Return the attempts at a shard, newest first; plans without an attempt are left out."""
+    rows = _rows(client, "shard_history", table=table, shard=shard, limit=MAX_EVENTS)
+    attempts: dict[str, Attempt] = {}
+    for row in reversed(rows):
+        event = dict(zip(_EVENT_COLUMNS, row, strict=True))
+        # JSON's numbers are not exact beyond 2^53.
+        event["hash"] = f"{event['hash']:016x}" if event["hash"] else ""
+        name, dag_id, run_id = (event.pop(key) for key in ("attempt", "dag_id", "run_id"))
+        if not name:
+            continue
+        attempt = attempts.setdefault(name, Attempt(name, dag_id, run_id))
+        stages = attempt.stages
+        if stages and stages[-1]["stage"] == event["stage"] and stages[-1]["state"] == "started":
+            event["began_ms"] = stages.pop()["began_ms"]
+        stages.append({"began_ms": event["at_ms"], **event})
+    return list(reversed(attempts.values()))
+
+
+def has_ledger(client: Client) -> bool:
+    """Return whether anything was ever planned in this database."""
+    return table_exists(client, "ingest_runs")
+
+
+def _cell(row: Sequence[Any], profile: Profile | None, active_runs: Collection[str]) -> Cell:
+    shard, published, published_rows, held, size, *last, counts_rows = row
+    stage, state, run_id, is_planned_again, planner = last
+    listed = profile.rows_of(shard) if profile else None
+    if is_planned_again and planner in active_runs:
+        name = "queued"
+    elif state == "failed":
+        name = "failed"
+    elif stage == "plan":
+        name = "queued" if run_id in active_runs else "unplanned"
+    elif (stage, state) != ("publish", "done") and run_id in active_runs:
+        name = _STATE_OF_STAGE[stage]
+    elif published:
+        differs = (counts_rows and held != published_rows) or listed not in (None, published_rows)
+        name = "mismatched" if differs else "validated"
+    else:
+        # Its run ended without a word about it: a worker was killed.
+        name = "failed"
+    rows_held = held if counts_rows else published_rows
+    return [shard, STATES.index(name), int(published), int(rows_held), int(size)]
+
+
+def _profile_of(dataset: str) -> Profile | None:
+    try:
+        return load_profile(dataset)
+    except UnknownDataset:
+        # A profile that was renamed or belongs to another version of the package.
+        return None
+
+
+def _rows(
+    client: Client, name: str, *, literals: dict[str, str] | None = None, **parameters: Any
+) -> Sequence[Sequence[Any]]:
+    with typed_errors("read the ledger"):
+        query = statement(name, literals=literals)
+        return client.query(query, parameters=parameters).result_rows

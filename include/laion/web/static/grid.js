@@ -1,0 +1,209 @@
+// The grid of cells: one per shard, in rows of a round number, moved through by arrow keys.
+import { el, number } from "./dom.js";
+
+export const LABELS = {
+  unplanned: "not planned",
+  queued: "queued",
+  downloading: "downloading",
+  converting: "converting",
+  loading: "loading",
+  validated: "validated",
+  failed: "failed",
+  mismatched: "mismatched",
+};
+
+const COLUMNS = [10, 20, 25, 50, 100];
+const GAP = 3;
+const LABEL_WIDTH = 46;
+const MANY = 1000;
+// Pixels of a cell: so small that signs can still be told apart, and so large as looks well.
+const SIZES = { few: [20, 30], many: [14, 18] };
+
+export class Grid {
+  /** `onOpen(shard)` shows a shard; `onSelect()` follows each change of the selection. */
+  constructor(root, states, { onOpen, onSelect }) {
+    this.root = root;
+    this.states = states;
+    this.onOpen = onOpen;
+    this.onSelect = onSelect;
+    this.cells = new Map();
+    this.nodes = new Map();
+    this.selected = new Set();
+    this.shown = new Set();
+    this.anchor = null;
+    root.addEventListener("click", (event) => this.#clicked(event));
+    root.addEventListener("keydown", (event) => this.#pressed(event));
+    new ResizeObserver(() => this.#arrange(false)).observe(root);
+  }
+
+  /** Show these cells and no others. */
+  replace(cells) {
+    const shards = cells.map((cell) => cell[0]);
+    const isSame = shards.length === this.cells.size && shards.every((shard) => this.cells.has(shard));
+    if (isSame) return this.update(cells);
+    this.cells = new Map(cells.map((cell) => [cell[0], cell]));
+    this.selected = new Set([...this.selected].filter((shard) => this.cells.has(shard)));
+    this.nodes = new Map(cells.map((cell) => [cell[0], this.#node(cell)]));
+    this.root.classList.toggle("many", cells.length > MANY);
+    this.#arrange(true);
+  }
+
+  /** Change some cells. */
+  update(cells) {
+    if (cells.some((cell) => !this.cells.has(cell[0]))) {
+      const all = new Map([...this.cells, ...cells.map((cell) => [cell[0], cell])]);
+      return this.replace([...all.values()].sort((a, b) => a[0] - b[0]));
+    }
+    for (const cell of cells) {
+      const before = this.cells.get(cell[0]);
+      this.cells.set(cell[0], cell);
+      const node = this.nodes.get(cell[0]);
+      this.#paint(node, cell);
+      if (before[1] !== cell[1]) {
+        node.classList.remove("changed");
+        void node.offsetWidth;
+        node.classList.add("changed");
+      }
+    }
+  }
+
+  /** Dim the cells whose state is not among these; an empty set shows all. */
+  filter(states) {
+    this.shown = states;
+    for (const [shard, node] of this.nodes) this.#paint(node, this.cells.get(shard));
+  }
+
+  select(shards) {
+    this.selected = new Set([...shards].filter((shard) => this.cells.has(shard)));
+    for (const [shard, node] of this.nodes) node.setAttribute("aria-selected", this.selected.has(shard));
+    this.onSelect();
+  }
+
+  shardsIn(state) {
+    return [...this.cells.values()].filter((cell) => this.states[cell[1]] === state).map((cell) => cell[0]);
+  }
+
+  /** Mark the cell whose details are open. */
+  markOpen(shard) {
+    this.root.querySelector(".open")?.classList.remove("open");
+    this.nodes.get(shard)?.classList.add("open");
+  }
+
+  focus(shard) {
+    const node = this.nodes.get(shard);
+    if (!node) return;
+    this.root.querySelector('[tabindex="0"]')?.setAttribute("tabindex", "-1");
+    node.setAttribute("tabindex", "0");
+    node.focus();
+  }
+
+  #node(cell) {
+    const node = el("div", { role: "gridcell", class: "cell", tabindex: "-1", "data-shard": cell[0] });
+    node.setAttribute("aria-selected", this.selected.has(cell[0]));
+    this.#paint(node, cell);
+    return node;
+  }
+
+  #paint(node, [shard, index, isPublished, rows]) {
+    const state = this.states[index];
+    const isEarlier = isPublished && state !== "validated";
+    node.dataset.state = state;
+    node.classList.toggle("published", Boolean(isEarlier));
+    node.classList.toggle("dim", this.shown.size > 0 && !this.shown.has(state));
+    const published = isEarlier ? `, published with ${number(rows)} rows` : "";
+    const title = `Shard ${shard}: ${LABELS[state]}${published}`;
+    node.setAttribute("aria-label", title);
+    node.title = title;
+  }
+
+  #arrange(isNew) {
+    const [smallest, largest] = this.cells.size > MANY ? SIZES.many : SIZES.few;
+    const room = this.root.clientWidth - LABEL_WIDTH;
+    const columns = COLUMNS.findLast((count) => count * (smallest + GAP) <= room) ?? COLUMNS[0];
+    const size = Math.min(largest, Math.max(smallest, Math.floor(room / columns) - GAP));
+    this.root.style.setProperty("--columns", columns);
+    this.root.style.setProperty("--size", `${size}px`);
+    if (!isNew && columns === this.columns) return;
+    this.columns = columns;
+    const focused = document.activeElement?.dataset?.shard;
+    const rows = new Map();
+    for (const [shard, node] of this.nodes) {
+      const row = Math.floor(shard / columns);
+      if (!rows.has(row)) rows.set(row, []);
+      node.style.gridColumn = `${(shard % columns) + 2}`;
+      rows.get(row).push(node);
+    }
+    this.root.replaceChildren(
+      ...[...rows].map(([row, nodes]) => {
+        const label = el("span", { class: "row-label", role: "rowheader" }, number(row * columns));
+        return el("div", { role: "row", class: "row" }, label, nodes);
+      }),
+    );
+    const first = this.root.querySelector('[tabindex="0"]') ?? this.root.querySelector(".cell");
+    first?.setAttribute("tabindex", "0");
+    if (focused !== undefined) this.nodes.get(Number(focused))?.focus();
+  }
+
+  #clicked(event) {
+    const node = event.target.closest(".cell");
+    if (!node) return;
+    const shard = Number(node.dataset.shard);
+    this.focus(shard);
+    if (event.shiftKey && this.anchor !== null) this.#extend(shard);
+    else if (event.ctrlKey || event.metaKey) this.#toggle(shard);
+    else {
+      this.anchor = shard;
+      this.onOpen(shard);
+    }
+  }
+
+  #pressed(event) {
+    const node = event.target.closest(".cell");
+    if (!node) return;
+    const shard = Number(node.dataset.shard);
+    if (event.key === " ") this.#toggle(shard);
+    else if (event.key === "Enter") this.onOpen(shard);
+    else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) {
+      this.select([...this.nodes].filter(([, cell]) => !cell.classList.contains("dim")).map(([number]) => number));
+    } else {
+      const next = this.#target(event, shard);
+      if (next === undefined) return;
+      if (event.shiftKey) {
+        this.anchor ??= shard;
+        this.#extend(next);
+      } else this.anchor = null;
+      this.focus(next);
+    }
+    event.preventDefault();
+  }
+
+  /** Where a key leads from a shard; undefined for another key. */
+  #target(event, shard) {
+    const shards = [...this.cells.keys()];
+    const at = shards.indexOf(shard);
+    const page = this.columns * 10;
+    switch (event.key) {
+      case "ArrowLeft": return shards[Math.max(0, at - 1)];
+      case "ArrowRight": return shards[Math.min(shards.length - 1, at + 1)];
+      case "ArrowUp": return this.cells.has(shard - this.columns) ? shard - this.columns : shard;
+      case "ArrowDown": return this.cells.has(shard + this.columns) ? shard + this.columns : shard;
+      case "PageUp": return shards[Math.max(0, at - page)];
+      case "PageDown": return shards[Math.min(shards.length - 1, at + page)];
+      case "Home": return event.ctrlKey ? shards[0] : shards.find((s) => Math.floor(s / this.columns) === Math.floor(shard / this.columns));
+      case "End": return event.ctrlKey ? shards[shards.length - 1] : shards.findLast((s) => Math.floor(s / this.columns) === Math.floor(shard / this.columns));
+      default: return undefined;
+    }
+  }
+
+  #toggle(shard) {
+    const selected = new Set(this.selected);
+    if (!selected.delete(shard)) selected.add(shard);
+    this.anchor = shard;
+    this.select(selected);
+  }
+
+  #extend(shard) {
+    const [first, last] = [Math.min(this.anchor, shard), Math.max(this.anchor, shard)];
+    this.select([...this.cells.keys()].filter((number) => number >= first && number <= last));
+  }
+}

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from fastapi.testclient import TestClient
+
+from laion.clickhouse.ledger import Ledger
+from laion.web.board import STATES
+from tests.unit.clickhouse.shard_steps import ORIGIN, TABLE, event
+from tests.unit.web.conftest import Airflow
+
+FIRST, SECOND = "aaaa0001", "bbbb0002"
+RUN = ORIGIN.run_id
+
+
+def record(ledger: Ledger, shard: int, *steps: str, attempt: str = FIRST, **more: Any) -> None:
+    """Append the events of an attempt one by one, written as `convert failed`."""
+    for step in steps:
+        stage, state = step.split()
+        name = "" if stage == "plan" else attempt
+        ledger.append([event(shard, stage, state, name, **more)])
+
+
+def publish(ledger: Ledger, shard: int, rows: int = 3, attempt: str = FIRST) -> None:
+    """Put rows of a shard into the base table and tell the ledger so."""
+    ledger.client.command(
+        f"INSERT INTO {TABLE} (id, shard) SELECT {shard} * 100 + number, {shard} "
+        f"FROM numbers({rows})"
+    )
+    record(ledger, shard, "plan planned", "download started", attempt=attempt)
+    record(ledger, shard, "publish done", attempt=attempt, rows_loaded=rows)
+
+
+def board(pages: TestClient) -> dict[str, Any]:
+    return pages.get("/board", params={"table": TABLE, "dataset": "little"}).json()
+
+
+def changes(pages: TestClient, since: int) -> dict[str, Any]:
+    query = {"table": TABLE, "dataset": "little", "since": since}
+    return pages.get("/board/changes", params=query).json()
+
+
+def states(pages: TestClient) -> dict[int, str]:
+    return {cell[0]: STATES[cell[1]] for cell in board(pages)["changes"]["cells"]}
+
+
+class TestState:
+    @pytest.mark.parametrize(
+        ("steps", "state"),
+        [
+            (["plan planned"], "queued"),
+            (["download started"], "downloading"),
+            (["download started", "download done"], "downloading"),
+            (["convert started"], "converting"),
+            (["load started"], "loading"),
+            (["validate started"], "loading"),
+            (["load failed"], "failed"),
+        ],
+    )
+    def test_it_is_what_the_active_run_is_doing(
+        self, pages: TestClient, ledger: Ledger, airflow: Airflow, steps: list[str], state: str
+    ) -> None:
+        airflow.active_runs = {RUN}
+        record(ledger, 1, *steps)
+
+        assert states(pages) == {1: state}
+
+    def test_a_published_shard_is_validated(self, pages: TestClient, ledger: Ledger) -> None:
+        publish(ledger, 1)
+
+        assert states(pages) == {1: "validated"}
+
+    def test_a_published_shard_whose_last_attempt_failed_shows_both(
+        self, pages: TestClient, ledger: Ledger
+    ) -> None:
+        publish(ledger, 1, rows=3)
+        record(ledger, 1, "download started", "load failed", attempt=SECOND)
+
+        (cell,) = board(pages)["changes"]["cells"]
+        assert (STATES[cell[1]], cell[2], cell[3]) == ("failed", 1, 3)
+
+    def test_a_shard_whose_partition_lost_rows_is_mismatched(
+        self, pages: TestClient, ledger: Ledger
+    ) -> None:
+        publish(ledger, 1)
+        ledger.client.command(f"ALTER TABLE {TABLE} DROP PARTITION 1")
+
+        assert states(pages) == {1: "mismatched"}
+
+    def test_a_shard_that_another_active_run_plans_again_is_queued(
+        self, pages: TestClient, ledger: Ledger, airflow: Airflow
+    ) -> None:
+        publish(ledger, 1)
+        record(ledger, 1, "plan planned", run_id="run_2")
+        airflow.active_runs = {"run_2"}
+
+        assert states(pages) == {1: "queued"}
+
+    def test_a_shard_whose_run_ended_without_a_word_has_failed(
+        self, pages: TestClient, ledger: Ledger
+    ) -> None:
+        record(ledger, 1, "plan planned", "download started")
+
+        assert states(pages) == {1: "failed"}
+
+    def test_a_shard_that_an_ended_run_never_began_is_not_planned(
+        self, pages: TestClient, ledger: Ledger
+    ) -> None:
+        record(ledger, 1, "plan planned")
+
+        assert states(pages) == {1: "unplanned"}
+
+
+class TestChanges:
+    def test_only_shards_with_new_events_are_sent(
+        self, pages: TestClient, ledger: Ledger, airflow: Airflow
+    ) -> None:
+        airflow.active_runs = {RUN}
+        record(ledger, 1, "plan planned")
+        record(ledger, 2, "plan planned")
+        after = ledger.client.command("SELECT toUnixTimestamp64Micro(max(at)) FROM shard_ledger")
+        record(ledger, 2, "download started")
+
+        found = changes(pages, since=after)
+
+        assert [cell[:2] for cell in found["cells"]] == [[2, STATES.index("downloading")]]
+
+    def test_nothing_is_sent_when_nothing_happened(self, pages: TestClient, ledger: Ledger) -> None:
+        record(ledger, 1, "plan planned")
+
+        assert changes(pages, since=2**60)["cells"] == []
+
+    def test_the_cursor_lies_before_the_newest_event(
+        self, pages: TestClient, ledger: Ledger
+    ) -> None:
+        record(ledger, 1, "plan planned")
+
+        found = changes(pages, since=board(pages)["changes"]["cursor"])
+
+        assert [cell[0] for cell in found["cells"]] == [1]
+
+    def test_the_pace_counts_what_was_published_lately(
+        self, pages: TestClient, ledger: Ledger
+    ) -> None:
+        record(ledger, 1, "download done", bytes=500)
+        publish(ledger, 1, rows=3)
+        publish(ledger, 2, rows=4)
+
+        pace = board(pages)["changes"]["pace"]
+
+        assert (pace["shards"], pace["rows"], pace["bytes"]) == (2, 7, 500)
+        assert pace["seconds"] > 0
+
+    def test_it_asks_the_same_view_as_the_gate(self, pages: TestClient, ledger: Ledger) -> None:
+        publish(ledger, 1)
+        record(ledger, 2, "plan planned", "download started", "download failed")
+
+        failed = [shard for shard, state in states(pages).items() if state == "failed"]
+
+        assert failed == ledger.failed_shards(TABLE)
+
+
+class TestTables:
+    def test_before_the_first_run_each_listed_dataset_can_be_looked_at(
+        self, pages: TestClient, client: Client
+    ) -> None:
+        page = pages.get("/shards", params={"table": "laion400m"})
+
+        assert page.status_code == 200
+        cells = page_data(page.text)["board"]["changes"]["cells"]
+        assert len(cells) == 410
+        assert {cell[1] for cell in cells} == {STATES.index("unplanned")}
+
+    def test_changes_before_the_first_run_are_none(self, pages: TestClient, client: Client) -> None:
+        assert changes(pages, since=0)["cells"] == []
+
+    def test_the_table_used_last_comes_first(self, pages: TestClient, ledger: Ledger) -> None:
+        for table in ("old", "new"):
+            ledger.record_run(
+                ORIGIN, table=table, dataset="sample", source="", shards="0", params={}
+            )
+
+        tables = page_data(pages.get("/shards").text)["tables"]
+
+        assert [choice["table"] for choice in tables[:2]] == ["new", "old"]
+
+    def test_a_dataset_whose_profile_is_gone_still_shows(
+        self, pages: TestClient, ledger: Ledger
+    ) -> None:
+        ledger.record_run(
+            ORIGIN, table=TABLE, dataset="no_such_profile", source="", shards="1", params={}
+        )
+        publish(ledger, 1)
+
+        page = pages.get("/shards", params={"table": TABLE})
+
+        assert [cell[0] for cell in page_data(page.text)["board"]["changes"]["cells"]] == [1]
+
+
+class TestHistory:
+    def test_attempts_come_newest_first_with_their_stages(
+        self, pages: TestClient, ledger: Ledger, airflow: Airflow
+    ) -> None:
+        airflow.urls = {"metadata": "https://mirror.example/metadata_1.parquet"}
+        record(ledger, 1, "plan planned")
+        record(ledger, 1, "download started", "download done", "convert started", seconds=2.0)
+        record(ledger, 1, "convert failed", error_class="BadNpy", error="it is truncated")
+        record(ledger, 1, "download started", attempt=SECOND)
+
+        found = pages.get("/board/shards/1", params={"table": TABLE}).json()
+
+        second, first = found["attempts"]
+        assert (second["attempt"], first["attempt"]) == (SECOND, FIRST)
+        assert [(s["stage"], s["state"]) for s in first["stages"]] == [
+            ("download", "done"),
+            ("convert", "failed"),
+        ]
+        assert first["stages"][1]["error"] == "it is truncated"
+        assert found["sources"] == airflow.urls
+
+    def test_a_hash_keeps_all_its_digits(self, pages: TestClient, ledger: Ledger) -> None:
+        record(ledger, 1, "download started")
+        record(ledger, 1, "publish done", hash=2**64 - 2)
+
+        found = pages.get("/board/shards/1", params={"table": TABLE}).json()
+
+        assert found["attempts"][0]["stages"][-1]["hash"] == "fffffffffffffffe"
+
+
+def page_data(html: str) -> dict[str, Any]:
+    """Return the data that a page brings along."""
+    text = html.split('id="data">')[1].split("</script>")[0]
+    return dict(json.loads(text))
