@@ -25,7 +25,7 @@ from laion.clickhouse.client import Client
 from laion.errors import ClickHouseAuthFailed, ClickHouseUnreachable
 from laion.orchestration.connections import connect
 from laion.settings import Settings, get_settings
-from laion.sources import hide_credentials
+from laion.urls import hide_credentials
 from laion.web.app import DAG_ID, Backend, create_app
 
 CLIENT_AGE_S = 300
