@@ -122,9 +122,9 @@ def floor(rows: str, directory: str) -> None:
 def _spec(directory: str) -> Any:
     from laion.datasets import load_profile
     from laion.shards import ShardSpec
-    from laion.sources import locate_source
+    from laion.sources import locate_sources
 
-    source = locate_source(load_profile("clip_retrieval"), Path(directory).as_uri(), 0)
+    source = locate_sources(load_profile("clip_retrieval"), Path(directory).as_uri(), 0)[0]
     urls = {role: [url] for role, url in source.urls(0).items()}
     return ShardSpec("clip_retrieval", "ours", 0, urls, None, 512)
 

@@ -1,4 +1,4 @@
-"""Turn the three files of a shard into one Parquet file, checking every row on the way.
+"""Turn the files of a shard into one Parquet file, checking every row on the way.
 
 Vectors are stored as the source's own bytes in FixedSizeBinary(dimension * itemsize) columns,
 little endian, because writing Parquet lists of floats costs several times the CPU of writing
@@ -13,28 +13,34 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion import __version__
 from laion.checks import AlignmentCheck, VectorCheck, check_row_counts
+from laion.columns import (
+    similarity_column,
+    size_column,
+    text_column,
+    vector_column,
+    vector_dtype,
+)
+from laion.datasets import SIZE_COLUMNS, TEXT_COLUMNS
 from laion.errors import BadMetadata, StagingGone, WrongDimension
 from laion.npy import FloatArray, forget_pages, open_embeddings
-from laion.shards import ROWS_PER_SHARD_LIMIT, VECTORS, ShardFiles, ShardParquet
+from laion.shards import ROWS_PER_SHARD_LIMIT, VECTORS, ShardFiles, ShardParquet, ShardSpec
 from laion.storage import disk_full_as_error
 
 log = logging.getLogger(__name__)
 
 BATCH_ROWS = 4096
 """Rows in memory at once: 8 MB per float32 copy of a 512-d column."""
-
-TEXT_COLUMNS = ("url", "caption", "NSFW", "LICENSE", "key")
-SIZE_COLUMNS = ("width", "height", "original_width", "original_height")
 
 
 @dataclass(frozen=True)
@@ -54,16 +60,15 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
     """
     allowed = rules or Rules()
     label = files.spec.label
-    vectors, metadata, rows_of = _open_shard(files)
-    rows = check_row_counts(label, rows_of, files.spec.rows)
-    dimension = vectors["image_embedding"].shape[1]
+    shard = _open_shard(files)
+    rows = check_row_counts(label, shard.rows_of, files.spec.rows)
     vector_check, alignment = VectorCheck(), AlignmentCheck()
     part = target.with_name(target.name + ".part")
-    schema = _schema(files, dimension, vectors)
+    schema = _schema(files, shard)
     try:
         with (
             disk_full_as_error(
-                target.parent, f"{target.name} needs about {_size(vectors):,} bytes"
+                target.parent, f"{target.name} needs about {rows * shard.row_bytes:,} bytes"
             ),
             part.open("wb") as file,
         ):
@@ -71,27 +76,24 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
                 file, schema, compression="none", use_dictionary=False, write_statistics=False
             ) as writer:
                 first = 0
-                for table in _metadata_batches(label, metadata):
-                    last = first + len(table)
-                    raw = {role: array[first:last] for role, array in vectors.items()}
+                for table, raw in _batches(shard):
                     as_float32 = {role: a.astype(np.float32) for role, a in raw.items()}
                     for role, block in as_float32.items():
                         vector_check.add(role, first, block)
-                    alignment.add(
-                        as_float32["image_embedding"],
-                        as_float32["text_embedding"],
-                        table["similarity"].to_numpy(),
-                    )
+                    if len(as_float32) == len(VECTORS):
+                        images, texts = (as_float32[vector] for vector in VECTORS)
+                        alignment.add(images, texts, table["similarity"].to_numpy())
+                    last = first + len(table)
                     ids = files.spec.shard * ROWS_PER_SHARD_LIMIT + np.arange(first, last)
                     columns = [pa.array(ids, pa.int64()), *table.columns]
-                    columns += [_as_bytes(raw[role]) for role in VECTORS]
+                    columns += [_as_bytes(array) for array in raw.values()]
                     writer.write_table(pa.table(columns, schema=schema))
-                    for array in vectors.values():
+                    for array in shard.arrays.values():
                         forget_pages(array)
                     first = last
             file.flush()
             os.fsync(file.fileno())
-        check_row_counts(label, {**rows_of, "rows written": first}, None)
+        check_row_counts(label, {**shard.rows_of, "rows written": first}, None)
         vector_check.judge(label, allowed.max_bad_vectors)
         verdict = alignment.judge(label, strict=allowed.strict_alignment)
     except BaseException:
@@ -108,8 +110,8 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
         path=str(target),
         rows=rows,
         size=target.stat().st_size,
-        dimension=dimension,
-        rows_of=rows_of,
+        dimension=shard.dimension,
+        rows_of=shard.rows_of,
         bad_vectors=vector_check.bad,
         norms_off=vector_check.norms_off,
         alignment=verdict,
@@ -122,38 +124,65 @@ def inspect_shard(files: ShardFiles) -> int:
     Finds truncated, foreign and mismatched files before any work is spent on them. Raises as
     `convert_shard` does.
     """
-    _, _, rows_of = _open_shard(files)
-    return check_row_counts(files.spec.label, rows_of, files.spec.rows)
+    return check_row_counts(files.spec.label, _open_shard(files).rows_of, files.spec.rows)
 
 
-def _open_shard(
-    files: ShardFiles,
-) -> tuple[dict[str, FloatArray], pq.ParquetFile, dict[str, int]]:
-    """Open the three files; return vectors by role, the metadata, and the rows of each file."""
-    label = files.spec.label
+@dataclass(frozen=True)
+class _OpenShard:
+    """The files of a shard, open: `arrays` are the vectors with a file of their own.
+
+    `dtypes` has every vector of the shard, in the order of the base table's columns.
+    """
+
+    spec: ShardSpec
+    metadata: pq.ParquetFile
+    arrays: dict[str, FloatArray]
+    dtypes: dict[str, np.dtype[Any]]
+    dimension: int
+
+    @property
+    def rows_of(self) -> dict[str, int]:
+        counts = {role: len(array) for role, array in self.arrays.items()}
+        return {**counts, "metadata": self.metadata.metadata.num_rows}
+
+    @property
+    def row_bytes(self) -> int:
+        return sum(self.dimension * dtype.itemsize for dtype in self.dtypes.values())
+
+
+def _open_shard(files: ShardFiles) -> _OpenShard:
+    spec, label = files.spec, files.spec.label
     for path in files.paths.values():
         if not Path(path).is_file():
             raise StagingGone(
                 f"{label}: {path} is not there any more; clear the shard's download_shard task to "
                 "fetch it again"
             )
-    vectors = {role: open_embeddings(Path(files.paths[role])) for role in VECTORS}
-    _check_dimension(label, vectors, files.spec.dimension)
+    arrays = {
+        role: open_embeddings(Path(files.paths[role])) for role in VECTORS if role in files.paths
+    }
+    dimension = _check_dimension(label, arrays, spec.dimension)
     metadata = _open_metadata(Path(files.paths["metadata"]))
-    rows_of = {role: len(array) for role, array in vectors.items()}
-    rows_of["metadata"] = metadata.metadata.num_rows
-    return vectors, metadata, rows_of
+    dtypes: dict[str, np.dtype[Any]] = {}
+    for role in (role for role in VECTORS if role in spec.vectors):
+        if role in arrays:
+            dtypes[role] = arrays[role].dtype
+        else:
+            with _labelled(label):
+                dtypes[role] = vector_dtype(metadata.schema_arrow, spec.columns[role])
+    return _OpenShard(spec, metadata, arrays, dtypes, dimension)
 
 
-def _check_dimension(label: str, vectors: dict[str, FloatArray], expected: int | None) -> None:
-    found = {role: array.shape[1] for role, array in vectors.items()}
-    wanted = expected or found["image_embedding"]
+def _check_dimension(label: str, arrays: dict[str, FloatArray], expected: int | None) -> int:
+    found = {role: array.shape[1] for role, array in arrays.items()}
+    wanted = expected or next(iter(found.values()))
     for role, dimension in found.items():
         if dimension != wanted:
             raise WrongDimension(
                 f"{label}: {role} has {dimension} dimensions, {wanted} are expected; is this the "
                 "right dataset?"
             )
+    return wanted
 
 
 def _open_metadata(path: Path) -> pq.ParquetFile:
@@ -163,50 +192,47 @@ def _open_metadata(path: Path) -> pq.ParquetFile:
         raise BadMetadata(f"{path} is no Parquet file: {error}") from error
 
 
-def _metadata_batches(label: str, metadata: pq.ParquetFile) -> Iterator[pa.Table]:
-    """Yield the metadata columns of the base table, typed and without nulls, batch by batch."""
-    names = metadata.schema_arrow.names
-    wanted = [n for n in (*TEXT_COLUMNS, *SIZE_COLUMNS, "similarity") if n in names]
-    try:
-        for batch in metadata.iter_batches(BATCH_ROWS, columns=wanted):
-            yield pa.table(
+def _batches(shard: _OpenShard) -> Iterator[tuple[pa.Table, dict[str, FloatArray]]]:
+    """Yield, batch by batch, the metadata columns of the base table and the vectors of its rows."""
+    spec, names = shard.spec, shard.metadata.schema_arrow.names
+    theirs = {n: spec.columns.get(n, n) for n in (*TEXT_COLUMNS, *SIZE_COLUMNS, "similarity")}
+    inside = {role: spec.columns[role] for role in shard.dtypes if role not in shard.arrays}
+    wanted = list(dict.fromkeys(n for n in (*theirs.values(), *inside.values()) if n in names))
+    first = 0
+    with _labelled(spec.label):
+        for batch in shard.metadata.iter_batches(BATCH_ROWS, columns=wanted):
+            table = pa.table(
                 {
-                    **{n: _text(batch, n) for n in TEXT_COLUMNS},
-                    "similarity": _similarity(batch),
-                    **{n: _size_column(batch, n) for n in SIZE_COLUMNS},
+                    **{n: text_column(batch, theirs[n]) for n in TEXT_COLUMNS},
+                    "similarity": similarity_column(batch, theirs["similarity"]),
+                    **{n: size_column(batch, theirs[n]) for n in SIZE_COLUMNS},
                 }
             )
+            last = first + len(batch)
+            yield (
+                table,
+                {
+                    role: vector_column(batch, inside[role], shard.dimension, dtype)
+                    if role in inside
+                    else shard.arrays[role][first:last]
+                    for role, dtype in shard.dtypes.items()
+                },
+            )
+            first = last
+
+
+@contextmanager
+def _labelled(label: str) -> Iterator[None]:
+    """Name the shard, and the file, in what is wrong with a metadata file."""
+    try:
+        yield
+    except (BadMetadata, WrongDimension) as error:
+        raise type(error)(f"{label}: metadata: {error}") from error
     except (pa.ArrowException, OSError) as error:
         raise BadMetadata(f"{label}: metadata: {error}") from error
 
 
-def _text(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """Null and absent become the empty string; everything else stays byte for byte."""
-    if name not in batch.schema.names or pa.types.is_null(batch.schema.field(name).type):
-        return pa.repeat(pa.scalar("", pa.large_string()), len(batch))
-    return pc.fill_null(batch[name].cast(pa.large_string()), "")
-
-
-def _similarity(batch: pa.RecordBatch) -> pa.Array:
-    """Null and absent become NaN."""
-    name = "similarity"
-    if name not in batch.schema.names or pa.types.is_null(batch.schema.field(name).type):
-        return pa.repeat(pa.scalar(float("nan"), pa.float32()), len(batch))
-    return pc.fill_null(batch[name].cast(pa.float32(), safe=False), float("nan"))
-
-
-def _size_column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """Null and absent become 0."""
-    if name not in batch.schema.names or pa.types.is_null(batch.schema.field(name).type):
-        return pa.repeat(pa.scalar(0, pa.uint32()), len(batch))
-    column = batch[name]
-    if pa.types.is_floating(column.type):
-        # As pandas writes integers with nulls among them.
-        column = pc.if_else(pc.is_nan(column), None, column)
-    return pc.fill_null(column.cast(pa.uint32()), 0)
-
-
-def _schema(files: ShardFiles, dimension: int, vectors: dict[str, FloatArray]) -> pa.Schema:
+def _schema(files: ShardFiles, shard: _OpenShard) -> pa.Schema:
     fields = [pa.field("id", pa.int64(), nullable=False)]
     fields += [pa.field(n, pa.large_string(), nullable=False) for n in TEXT_COLUMNS]
     fields += [pa.field("similarity", pa.float32(), nullable=False)]
@@ -214,11 +240,11 @@ def _schema(files: ShardFiles, dimension: int, vectors: dict[str, FloatArray]) -
     fields += [
         pa.field(
             role,
-            pa.binary(dimension * array.dtype.itemsize),
+            pa.binary(shard.dimension * dtype.itemsize),
             nullable=False,
-            metadata={"laion.dtype": f"<f{array.dtype.itemsize}"},
+            metadata={"laion.dtype": f"<f{dtype.itemsize}"},
         )
-        for role, array in vectors.items()
+        for role, dtype in shard.dtypes.items()
     ]
     return pa.schema(
         fields,
@@ -237,7 +263,3 @@ def _as_bytes(vectors: FloatArray) -> pa.FixedSizeBinaryArray:
     return pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(width), len(little), [None, pa.py_buffer(little)]
     )
-
-
-def _size(vectors: dict[str, FloatArray]) -> int:
-    return sum(array.nbytes for array in vectors.values())

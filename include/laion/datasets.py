@@ -1,6 +1,7 @@
 """Dataset profiles: what is known of a dataset before any of its files is read.
 
-A profile is one TOML file in `profiles/`; its name is the file's.
+A profile is one TOML file in `profiles/`, or in the directory of the setting
+`LAION_PROFILES_DIR`; its name is the file's.
 """
 
 from __future__ import annotations
@@ -8,34 +9,72 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from laion.errors import BadProfile, BadShards, UnknownDataset
-from laion.shards import ROLES, format_shards, parse_shards
+from laion.errors import BadProfile, BadSetting, BadShards, UnknownDataset
+from laion.settings import get_settings
+from laion.shards import ROLES, VECTORS, format_shards, parse_shards
+
+DTYPE_BYTES = {"float16": 2, "float32": 4}
+NPY_HEADER_BYTES = 128
+
+TEXT_COLUMNS = ("url", "caption", "NSFW", "LICENSE", "key")
+SIZE_COLUMNS = ("width", "height", "original_width", "original_height")
+COLUMNS = (*TEXT_COLUMNS, *SIZE_COLUMNS, "similarity", *VECTORS)
+"""Columns of the base table that come from a file."""
+
+VALUE_ERROR = "Value error, "
+
+VectorName = Literal["image_embedding", "text_embedding"]
+PathTemplate = Annotated[str, Field(pattern=r"\{shard\}")]
 
 
 class Layout(BaseModel):
-    """Paths of a shard's files below a base URL, with `{shard}` where the number goes."""
+    """Paths of a shard's files below a base URL, with `{shard}` where the number goes.
+
+    A vector that lies inside the metadata file has no file of its own.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image_embedding: str = Field(pattern=r"\{shard\}")
-    text_embedding: str = Field(pattern=r"\{shard\}")
-    metadata: str = Field(pattern=r"\{shard\}")
+    image_embedding: PathTemplate | None = None
+    text_embedding: PathTemplate | None = None
+    metadata: PathTemplate
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What there are files for."""
+        return tuple(role for role in ROLES if getattr(self, role) is not None)
 
     def paths(self, shard: int, digits: int) -> dict[str, str]:
         """Return the path of each role for a shard number padded to `digits`."""
         number = f"{shard:0{digits}d}"
-        return {role: getattr(self, role).format(shard=number) for role in ROLES}
+        return {role: getattr(self, role).format(shard=number) for role in self.roles}
+
+
+class Mirror(Layout):
+    """A place that has the dataset, with the layout of its own."""
+
+    url: str
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(**self.model_dump(exclude={"url"}))
 
 
 class Profile(BaseModel):
-    """A dataset: its shards, its vectors' dimension and where its files lie.
+    """A dataset: its shards, its vectors and where its files lie.
+
+    `mirrors` are asked in order. A `source` that is given for a run may have the layout of any
+    mirror or one of `layouts`. `columns` names the columns of the Parquet file that are called
+    otherwise than ours; a vector that is among them lies there and not in an npy file.
 
     `dimension` and `shards` are None where only the files can tell, `model` where it is not known
-    which model made the vectors.
+    which model made the vectors. `metadata_bytes_per_row` is for estimates.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,14 +82,18 @@ class Profile(BaseModel):
     name: str
     title: str
     dimension: int | None = Field(None, ge=1, le=65_536)
+    dtype: Literal["float16", "float32"] = "float16"
     model: str | None = None
+    vectors: tuple[VectorName, ...] = Field(("image_embedding", "text_embedding"), min_length=1)
+    columns: dict[str, str] = {}
     shards: str | None = None
     rows_total: int | None = None
     rows_per_shard: int | None = None
     rows_of_odd_shards: dict[int, int] = {}
-    sources: tuple[str, ...] = ()
+    metadata_bytes_per_row: int = Field(155, ge=1)
     digits: tuple[int, ...] = (1,)
-    layouts: tuple[Layout, ...] = Field(min_length=1)
+    mirrors: tuple[Mirror, ...] = ()
+    layouts: tuple[Layout, ...] = ()
 
     @field_validator("shards")
     @classmethod
@@ -61,6 +104,13 @@ class Profile(BaseModel):
             raise ValueError(str(error)) from error
         return shards
 
+    @field_validator("columns")
+    @classmethod
+    def _are_ours(cls, columns: dict[str, str]) -> dict[str, str]:
+        if unknown := sorted(set(columns) - set(COLUMNS)):
+            raise ValueError(f"{', '.join(unknown)}: ours are {', '.join(COLUMNS)}")
+        return columns
+
     @model_validator(mode="after")
     def _rows_add_up(self) -> Profile:
         if self.rows_total is not None:
@@ -68,6 +118,42 @@ class Profile(BaseModel):
             if counted != self.rows_total:
                 raise ValueError(f"rows_total is {self.rows_total}, but the shards have {counted}")
         return self
+
+    @model_validator(mode="after")
+    def _every_vector_has_its_place(self) -> Profile:
+        inside = [vector for vector in self.vectors if vector in self.columns]
+        if inside and self.dimension is None:
+            raise ValueError("dimension: must be given when vectors lie inside the Parquet file")
+        if not self.known_layouts:
+            raise ValueError("mirrors, layouts: at least one of either is needed")
+        for kind in ("mirrors", "layouts"):
+            for number, layout in enumerate(getattr(self, kind)):
+                for role in sorted(set(self.roles) ^ set(layout.roles)):
+                    wanted = "is missing" if role in self.roles else "is none of `vectors`"
+                    raise ValueError(f"{kind}.{number}.{role}: {wanted}")
+        return self
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What a shard has files for."""
+        return (*(v for v in self.vectors if v not in self.columns), "metadata")
+
+    @property
+    def known_layouts(self) -> tuple[Layout, ...]:
+        """Every layout that a source may have, once."""
+        layouts = [*(mirror.layout for mirror in self.mirrors), *self.layouts]
+        return tuple(dict.fromkeys(layouts))
+
+    def file_bytes(self, shard: int, dimension: int) -> dict[str, int]:
+        """Return about how large each file of a shard is; nothing where its rows are not known."""
+        rows = self.rows_of(shard)
+        if rows is None:
+            return {}
+        vector_bytes = rows * dimension * DTYPE_BYTES[self.dtype]
+        inside = sum(vector in self.columns for vector in self.vectors)
+        sizes = dict.fromkeys(self.roles, NPY_HEADER_BYTES + vector_bytes)
+        sizes["metadata"] = rows * self.metadata_bytes_per_row + inside * vector_bytes
+        return sizes
 
     def all_shards(self) -> list[int]:
         """Return every shard number of the dataset. Raises BadShards where none are listed."""
@@ -93,23 +179,39 @@ class Profile(BaseModel):
 
 def profile_names() -> list[str]:
     """Return the names of all profiles, sorted."""
-    folder = files("laion") / "profiles"
-    return sorted(
-        entry.name.removesuffix(".toml")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".toml")
-    )
+    return sorted(_profile_files())
 
 
 @cache
 def load_profile(name: str) -> Profile:
     """Read the profile `name`. Raises UnknownDataset, BadProfile (naming the key)."""
-    if name not in profile_names():
+    found = _profile_files()
+    if name not in found:
         raise UnknownDataset(
-            f"dataset: there is no profile {name!r}; choose one of {', '.join(profile_names())}"
+            f"dataset: there is no profile {name!r}; choose one of {', '.join(sorted(found))}"
         )
-    text = (files("laion") / "profiles" / f"{name}.toml").read_text(encoding="utf-8")
-    return parse_profile(name, text)
+    return parse_profile(name, found[name].read_text(encoding="utf-8"))
+
+
+def check_profiles() -> None:
+    """Read every profile. Raises BadProfile, naming the file and the key."""
+    for name in profile_names():
+        load_profile(name)
+
+
+def _profile_files() -> dict[str, Traversable]:
+    """Return every profile's file by its name; one's own come before those of the package."""
+    folders: list[Traversable] = [files("laion") / "profiles"]
+    if own := get_settings().profiles_dir:
+        folders.append(Path(own))
+        if not Path(own).is_dir():
+            raise BadSetting(f"LAION_PROFILES_DIR: {own} is no directory")
+    return {
+        entry.name.removesuffix(".toml"): entry
+        for folder in folders
+        for entry in folder.iterdir()
+        if entry.name.endswith(".toml")
+    }
 
 
 def parse_profile(name: str, text: str) -> Profile:
@@ -118,9 +220,12 @@ def parse_profile(name: str, text: str) -> Profile:
         values: dict[str, Any] = tomllib.loads(text)
         return Profile(**{"name": name, **values})
     except tomllib.TOMLDecodeError as error:
-        raise BadProfile(f"profiles/{name}.toml is no TOML: {error}") from error
+        raise BadProfile(f"profile {name}.toml is no TOML: {error}") from error
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'profile'}: {e['msg']}" for e in error.errors()
+            ": ".join(
+                filter(None, [".".join(map(str, e["loc"])), e["msg"].removeprefix(VALUE_ERROR)])
+            )
+            for e in error.errors()
         )
-        raise BadProfile(f"profiles/{name}.toml: {problems}") from error
+        raise BadProfile(f"profile {name}.toml: {problems}") from error

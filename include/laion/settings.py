@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     alerts_conn_id: str = Field(
         "laion_alerts", description="Airflow connection (type apprise) that alerts go to."
     )
+    profiles_dir: str = Field(
+        "", description="Directory with dataset profiles of your own, `NAME.toml` each."
+    )
     staging_uri: str = Field(
         default_factory=_default_staging_uri,
         description="Directory (`file://…`) for files between download and load; workers share it.",

@@ -7,7 +7,7 @@ task instances must never be told apart by their position in a list.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from laion.errors import BadShards
@@ -83,7 +83,8 @@ class _Record:
 class ShardSpec(_Record):
     """A shard as planned: where it comes from, where it goes, what is known beforehand.
 
-    `urls` are those of each role, one per mirror, the best first.
+    `urls` are those of each role, one per mirror, the best first. `columns` names the columns of
+    the metadata file that are called otherwise than ours; a vector among them lies there.
     """
 
     dataset: str
@@ -92,6 +93,8 @@ class ShardSpec(_Record):
     urls: dict[str, list[str]]
     rows: int | None = None
     dimension: int | None = None
+    vectors: list[str] = field(default_factory=lambda: list(VECTORS))
+    columns: dict[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

@@ -1,25 +1,35 @@
-"""Where a dataset's files are: any of several base URLs, in any layout its profile knows."""
+"""Where a dataset's files are: on any of several mirrors, in any layout its profile knows."""
 
 from __future__ import annotations
 
 import io
+import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import requests
-from urllib3.exceptions import HTTPError as TransportError
 
 from laion.datasets import Layout, Profile
-from laion.errors import BadSource, SourceMissing, SourceRefused, SourceUnreachable
+from laion.download.http import open_session
+from laion.download.options import DownloadOptions
+from laion.download.remote import read_head, stat_file
+from laion.errors import (
+    BadShards,
+    BadSource,
+    SourceError,
+    SourceMissing,
+    SourceRefused,
+    SourceUnreachable,
+)
 from laion.npy import read_npy_header
-from laion.shards import ROLES, shard_label
-from laion.urls import hide_credentials, is_local, join_url, local_path, url_scheme
+from laion.shards import MAX_SHARD, shard_label
+from laion.urls import hide_credentials, join_url, url_scheme
+
+log = logging.getLogger(__name__)
 
 SCHEMES = ("http", "https", "file")
 NPY_HEAD_BYTES = 16_384
-
-BUSY_STATUSES = (408, 429)
-"""Request timeout, too many requests: the file may be there, later."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +46,24 @@ class Source:
         return {role: join_url(self.base, path) for role, path in paths.items()}
 
 
-def base_urls(profile: Profile, source: str) -> list[str]:
-    """Return the base URLs to try, in order: the given ones, else the profile's own.
+def base_urls(profile: Profile, source: str) -> list[tuple[str, tuple[Layout, ...]]]:
+    """Return the base URLs to try, in order, and the layouts that each may have.
 
-    `source` is one URL or several separated by commas. Raises BadSource.
+    They are the given ones (`source` is one URL or several separated by commas), in any known
+    layout, else the profile's mirrors. Raises BadSource.
     """
-    given = [part.strip().rstrip("/") for part in source.split(",") if part.strip()]
-    bases = given or [os.path.expandvars(url).rstrip("/") for url in profile.sources]
-    bases = [base for base in bases if not base.startswith("$")]
+    given = [part.strip() for part in source.split(",") if part.strip()]
+    if given:
+        bases = [(url, profile.known_layouts) for url in given]
+    else:
+        own = [(os.path.expandvars(mirror.url), mirror) for mirror in profile.mirrors]
+        bases = [(url, (mirror.layout,)) for url, mirror in own if not url.startswith("$")]
     if not bases:
         raise BadSource(
             f"source: dataset {profile.name!r} has no source of its own; give the base URL of its "
             "files, such as 'https://mirror.example/laion' or 'file:///data/laion'"
         )
-    for base in bases:
+    for base, _ in bases:
         if url_scheme(base) not in SCHEMES:
             raise BadSource(
                 f"source: {hide_credentials(base)!r} must start with http://, https:// or file:///"
@@ -57,25 +71,34 @@ def base_urls(profile: Profile, source: str) -> list[str]:
     return bases
 
 
-def locate_source(
-    profile: Profile, source: str, first_shard: int, *, connect_timeout_s: float = 10
-) -> Source:
-    """Find which base URL and layout has the files of `first_shard`, the smallest planned.
+def locate_sources(
+    profile: Profile, source: str, first_shard: int, options: DownloadOptions | None = None
+) -> list[Source]:
+    """Find which base URLs have the files of `first_shard`, the smallest planned, and in which
+    layout; best first, and at least one.
 
     Raises BadSource, SourceUnreachable (no base answers), SourceRefused, SourceMissing (all
     answer, none has the files).
     """
+    chosen = options or DownloadOptions()
+    found: list[Source] = []
     tried: list[str] = []
-    failures: list[SourceUnreachable | SourceRefused] = []
-    for base in base_urls(profile, source):
-        try:
-            for candidate in _candidates(profile, base, first_shard):
-                urls = candidate.urls(first_shard)
-                tried.append(hide_credentials(urls["image_embedding"]))
-                if all(file_exists(urls[role], timeout_s=connect_timeout_s) for role in ROLES):
-                    return candidate
-        except (SourceUnreachable, SourceRefused) as error:
-            failures.append(error)
+    failures: list[SourceError] = []
+    with open_session(chosen.connections) as session:
+        for base, layouts in base_urls(profile, source):
+            candidates = _candidates(base, layouts, profile.digits, first_shard)
+            try:
+                for candidate in candidates:
+                    urls = candidate.urls(first_shard)
+                    tried.append(hide_credentials(next(iter(urls.values()))))
+                    if all(_exists(url, session, chosen) for url in urls.values()):
+                        found.append(candidate)
+                        break
+            except (SourceUnreachable, SourceRefused) as error:
+                log.warning("%s", error)
+                failures.append(error)
+    if found:
+        return found
     if failures:
         raise failures[0]
     raise SourceMissing(
@@ -84,72 +107,63 @@ def locate_source(
     )
 
 
-def _candidates(profile: Profile, base: str, shard: int) -> list[Source]:
-    seen: dict[tuple[str, ...], Source] = {}
-    for layout in profile.layouts:
-        for digits in profile.digits:
-            # Paddings that agree on the smallest shard agree on all larger ones.
-            paths = tuple(layout.paths(shard, digits).values())
-            seen.setdefault(paths, Source(base, layout, digits))
-    return list(seen.values())
+def discover_shards(
+    profile: Profile, source: str, options: DownloadOptions | None = None
+) -> list[int]:
+    """Return the shards that a source has, counted from 0 until one is missing.
 
-
-def file_exists(url: str, *, timeout_s: float) -> bool:
-    """Return whether `url` names a file. Raises SourceUnreachable, SourceRefused."""
-    if is_local(url):
-        return local_path(url).is_file()
-    shown = hide_credentials(url)
+    Raises BadShards when there is not even the first, and as `locate_sources`.
+    """
+    chosen = options or DownloadOptions()
     try:
-        status = requests.head(url, timeout=timeout_s, allow_redirects=True).status_code
-    except requests.RequestException as error:
-        raise SourceUnreachable(
-            f"the source does not answer at {shown} ({_cause(error)}); is the URL right and the "
-            "host up?"
+        place = locate_sources(profile, source, 0, chosen)[0]
+    except SourceMissing as error:
+        raise BadShards(
+            f"dataset {profile.name!r} has no list of its shards, and none begins at 0 here; give "
+            f"a range such as '1-10'. {error}"
         ) from error
-    if status in (401, 403):
-        raise SourceRefused(f"the source refuses {shown} (HTTP {status}); check the credentials")
-    if status in BUSY_STATUSES or status >= 500:
-        raise SourceUnreachable(f"the source fails on {shown} (HTTP {status})")
-    return status == 200
+    with (
+        open_session(chosen.connections) as session,
+        ThreadPoolExecutor(chosen.connections) as pool,
+    ):
+
+        def has(shard: int) -> bool:
+            return all(_exists(url, session, chosen) for url in place.urls(shard).values())
+
+        at_once = 4 * chosen.connections
+        for first in range(0, MAX_SHARD + 1, at_once):
+            known = list(pool.map(has, range(first, first + at_once)))
+            if not all(known):
+                return list(range(first + known.index(False)))
+    return list(range(MAX_SHARD + 1))
 
 
-def read_dimension(url: str, *, timeout_s: float) -> int:
+def read_dimension(url: str, options: DownloadOptions | None = None) -> int:
     """Return the length of the vectors in an npy file from its first bytes.
 
-    Raises SourceUnreachable, SourceMissing, BadNpy.
+    Raises SourceError, BadNpy.
     """
-    shown = hide_credentials(url)
-    if is_local(url):
-        try:
-            with local_path(url).open("rb") as file:
-                head = file.read(NPY_HEAD_BYTES)
-        except OSError as error:
-            raise SourceMissing(f"the source does not deliver {shown}: {error}") from error
-    else:
-        try:
-            with requests.get(
-                url,
-                stream=True,
-                timeout=timeout_s,
-                headers={"Range": f"bytes=0-{NPY_HEAD_BYTES - 1}", "Accept-Encoding": "identity"},
-            ) as response:
-                if response.status_code not in (200, 206):
-                    raise SourceMissing(
-                        f"the source does not deliver {shown} (HTTP {response.status_code})"
-                    )
-                head = response.raw.read(NPY_HEAD_BYTES)
-                if len(head) < NPY_HEAD_BYTES:
-                    # Only reading on tells a short file from a connection that broke off.
-                    head += response.raw.read(NPY_HEAD_BYTES - len(head))
-        except (requests.RequestException, TransportError) as error:
-            raise SourceUnreachable(f"the source broke off at {shown}: {_cause(error)}") from error
-    return read_npy_header(io.BytesIO(head), shown).shape[1]
+    chosen = options or DownloadOptions()
+    with open_session(1) as session:
+        head = read_head(url, NPY_HEAD_BYTES, session, chosen)
+    return read_npy_header(io.BytesIO(head), hide_credentials(url)).shape[1]
 
 
-def _cause(error: Exception) -> str:
-    """Return the innermost reason of a requests error: `Connection refused`, `timed out`."""
-    while (inner := error.__cause__ or error.__context__) is not None and isinstance(
-        inner, Exception
-    ):
-        error = inner
-    return hide_credentials(str(error)) or type(error).__name__
+def _exists(url: str, session: requests.Session, options: DownloadOptions) -> bool:
+    try:
+        stat_file(url, session, options)
+    except SourceMissing:
+        return False
+    return True
+
+
+def _candidates(
+    base: str, layouts: tuple[Layout, ...], digits: tuple[int, ...], shard: int
+) -> list[Source]:
+    seen: dict[tuple[str, ...], Source] = {}
+    for layout in layouts:
+        for width in digits:
+            # Paddings that agree on the smallest shard agree on all larger ones.
+            paths = tuple(layout.paths(shard, width).values())
+            seen.setdefault(paths, Source(base, layout, width))
+    return list(seen.values())

@@ -190,7 +190,7 @@ class TestTheEnvironment:
         settings = {f"LAION_{name.upper()}" for name in Settings.model_fields}
         names = {key for key in AIRFLOW_ENVIRONMENT if key.startswith("LAION_")}
 
-        assert load_profile("sample").sources == ("${LAION_SAMPLE_SOURCE}",)
+        assert load_profile("sample").mirrors[0].url == "${LAION_SAMPLE_SOURCE}"
         assert names - {"LAION_SAMPLE_SOURCE"} <= settings
 
     def test_is_documented(self) -> None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from laion.datasets import load_profile, parse_profile, profile_names
-from laion.errors import BadProfile, BadShards, UnknownDataset
+from laion.datasets import check_profiles, load_profile, parse_profile, profile_names
+from laion.errors import BadProfile, BadSetting, BadShards, UnknownDataset
+from laion.settings import get_settings
 
 LAYOUT = """
 [[layouts]]
@@ -22,7 +26,13 @@ def test_every_shipped_profile_loads(name: str) -> None:
 
 
 def test_the_profiles_that_people_rely_on_are_shipped() -> None:
-    assert {"clip_retrieval", "laion400m", "sample"} <= set(profile_names())
+    assert profile_names() == [
+        "clip_retrieval",
+        "laion2b_en",
+        "laion400m",
+        "laion5b_100m",
+        "sample",
+    ]
 
 
 def test_laion400m_has_410_shards_and_all_its_rows() -> None:
@@ -65,10 +75,20 @@ def test_a_name_never_leads_out_of_the_profiles(name: str) -> None:
         ('shards = "0-"', "shards"),
         ("rows_of_odd_shards = { x = 1 }", "rows_of_odd_shards"),
         ("digits = 4", "digits"),
+        ('dtype = "float64"', "dtype"),
+        ('vectors = ["picture"]', "vectors"),
+        ("vectors = []", "vectors"),
+        ('columns = { colour = "c" }', "columns"),
+        ('vectors = ["image_embedding"]', r"layouts\.0\.text_embedding: is none"),
+        ('columns = { text_embedding = "vector" }', "dimension"),
+        (
+            'dimension = 4\ncolumns = { text_embedding = "vector" }',
+            r"layouts\.0\.text_embedding: is none",
+        ),
     ],
 )
 def test_a_malformed_or_unknown_key_is_named(line: str, key: str) -> None:
-    with pytest.raises(BadProfile, match=rf"profiles/mine\.toml: .*{key}"):
+    with pytest.raises(BadProfile, match=rf"profile mine\.toml: .*{key}"):
         parse_profile("mine", f'title = "Mine"\n{line}\n{LAYOUT}')
 
 
@@ -88,7 +108,7 @@ def test_a_layout_without_the_place_of_the_number_is_named() -> None:
 
 
 def test_a_profile_without_layouts_is_refused() -> None:
-    with pytest.raises(BadProfile, match="layouts"):
+    with pytest.raises(BadProfile, match=r"mirrors, layouts: at least one"):
         parse_profile("mine", 'title = "Mine"\nlayouts = []')
 
 
@@ -122,3 +142,99 @@ def test_a_layout_pads_the_number_of_a_shard(digits: int, name: str) -> None:
     layout = parse_profile("mine", 'title = "Mine"' + LAYOUT).layouts[0]
 
     assert layout.paths(7, digits)["image_embedding"] == name
+
+
+def test_a_layout_that_lacks_a_vector_is_named() -> None:
+    layout = LAYOUT.replace('text_embedding = "t_{shard}.npy"\n', "")
+
+    with pytest.raises(BadProfile, match=r"layouts\.0\.text_embedding: is missing"):
+        parse_profile("mine", 'title = "Mine"' + layout)
+
+
+def test_a_mirror_needs_a_url() -> None:
+    with pytest.raises(BadProfile, match=r"mirrors\.0\.url"):
+        parse_profile("mine", 'title = "Mine"' + LAYOUT.replace("layouts", "mirrors"))
+
+
+def test_vectors_inside_the_metadata_file_have_no_file_of_their_own() -> None:
+    profile = load_profile("laion5b_100m")
+
+    assert profile.roles == ("metadata",)
+    assert profile.mirrors[0].layout.paths(3, 1) == {
+        "metadata": "laion5b_100m_part_3_of_10.parquet"
+    }
+
+
+def test_laion2b_pads_its_numbers_and_each_mirror_has_its_own_paths() -> None:
+    profile = load_profile("laion2b_en")
+
+    paths = [mirror.layout.paths(7, profile.digits[0])["metadata"] for mirror in profile.mirrors]
+
+    assert paths == ["metadata/metadata_0007.parquet", "laion2B-en-metadata/metadata_0007.parquet"]
+    assert len(profile.all_shards()) == 2314
+
+
+def test_the_size_of_files_is_known_from_rows_dimension_and_dtype() -> None:
+    sizes = load_profile("laion400m").file_bytes(0, 512)
+
+    assert sizes["image_embedding"] == 128 + 1_000_448 * 512 * 2
+    assert sizes["metadata"] == 1_000_448 * 155
+    assert load_profile("clip_retrieval").file_bytes(0, 512) == {}
+
+
+def test_a_vector_inside_the_metadata_file_makes_it_larger() -> None:
+    inside = parse_profile(
+        "mine",
+        'title = "Mine"\ndimension = 4\ndtype = "float32"\nrows_per_shard = 10\n'
+        'vectors = ["image_embedding"]\ncolumns = { image_embedding = "v" }\n'
+        '[[layouts]]\nmetadata = "m_{shard}.parquet"',
+    )
+
+    assert inside.file_bytes(0, 4) == {"metadata": 10 * (155 + 4 * 4)}
+
+
+@pytest.fixture
+def own_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory of LAION_PROFILES_DIR."""
+    monkeypatch.setenv("LAION_PROFILES_DIR", str(tmp_path))
+    get_settings.cache_clear()
+    load_profile.cache_clear()
+    yield tmp_path
+    get_settings.cache_clear()
+    load_profile.cache_clear()
+
+
+def test_a_dataset_is_added_by_adding_a_file(own_profiles: Path) -> None:
+    (own_profiles / "mine.toml").write_text('title = "Mine"' + LAYOUT)
+
+    assert load_profile("mine").title == "Mine"
+    assert {"mine", "sample"} <= set(profile_names())
+
+
+def test_the_example_of_the_documentation_is_a_profile() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
+    example = text.split("```toml\n")[1].split("```")[0]
+
+    profile = parse_profile("my_pictures", example)
+
+    assert profile.mirrors[0].layout.paths(3, profile.digits[0])["metadata"] == (
+        "metadata/metadata_0003.parquet"
+    )
+    assert profile.rows_of(3) == 100_000
+
+
+def test_a_broken_profile_is_found_without_being_asked_for(own_profiles: Path) -> None:
+    (own_profiles / "mine.toml").write_text("title = 5" + LAYOUT)
+
+    with pytest.raises(BadProfile, match=r"profile mine\.toml: title"):
+        check_profiles()
+
+
+def test_a_directory_of_profiles_that_is_not_there_is_told(
+    own_profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAION_PROFILES_DIR", str(own_profiles / "no"))
+    get_settings.cache_clear()
+
+    with pytest.raises(BadSetting, match="LAION_PROFILES_DIR"):
+        profile_names()

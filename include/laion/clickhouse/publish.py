@@ -10,7 +10,7 @@ from laion.clickhouse.identifiers import quote_identifier
 from laion.clickhouse.ledger import Ledger
 from laion.clickhouse.statements import statement
 from laion.errors import AttemptSuperseded, StagingGone, ValidationFailed
-from laion.shards import ROWS_PER_SHARD_LIMIT, StagedShard
+from laion.shards import ROWS_PER_SHARD_LIMIT, ShardSpec, StagedShard
 
 log = logging.getLogger(__name__)
 
@@ -23,17 +23,19 @@ class ShardContents:
     distinct_ids: int
     first_id: int
     last_id: int
-    odd_images: int
-    odd_texts: int
+    odd_vectors: int
     hash: int
 
 
-def read_contents(client: Client, table: str, shard: int, dimension: int) -> ShardContents:
+def read_contents(client: Client, table: str, spec: ShardSpec, dimension: int) -> ShardContents:
     """Count and hash the rows of a shard in a base or staging table."""
+    vectors = [quote_identifier(vector) for vector in spec.vectors]
+    odd = " OR ".join(f"length({vector}) != {{dimension:UInt32}}" for vector in vectors)
+    literals = {"vectors": ", ".join(vectors), "odd": odd}
     with typed_errors(f"count the rows of {table}"):
         result = client.query(
-            statement("verify_shard", table=table),
-            parameters={"shard": shard, "dimension": dimension},
+            statement("verify_shard", table=table, literals=literals),
+            parameters={"shard": spec.shard, "dimension": dimension},
         )
     return ShardContents(*result.result_rows[0])
 
@@ -55,15 +57,14 @@ def verify_staging(client: Client, staged: StagedShard) -> ShardContents:
             f"{spec.label}: its staging table {staged.staging_table} is gone and the base table "
             "does not hold this attempt; clear the shard's download_shard task to load it again"
         )
-    found = read_contents(client, staged.staging_table, spec.shard, parquet.dimension)
+    found = read_contents(client, staged.staging_table, spec, parquet.dimension)
     first = spec.shard * ROWS_PER_SHARD_LIMIT
     expected = ShardContents(
         rows=parquet.rows,
         distinct_ids=parquet.rows,
         first_id=first,
         last_id=first + parquet.rows - 1,
-        odd_images=0,
-        odd_texts=0,
+        odd_vectors=0,
         hash=found.hash,
     )
     if found.rows == 0 or found != expected:
@@ -71,7 +72,7 @@ def verify_staging(client: Client, staged: StagedShard) -> ShardContents:
             f"{spec.label}: the Parquet file has {parquet.rows:,} rows, the insert reported "
             f"{staged.rows_written:,}, {staged.staging_table} holds {found.rows:,} with "
             f"{found.distinct_ids:,} distinct ids from {found.first_id} to {found.last_id}, and "
-            f"{found.odd_images + found.odd_texts:,} vectors of another length than "
+            f"{found.odd_vectors:,} with vectors of another length than "
             f"{parquet.dimension}. Nothing was published; the load will be tried again."
         )
     return found
@@ -111,7 +112,7 @@ def is_already_published(client: Client, ledger: Ledger, staged: StagedShard) ->
     published = ledger.publication(spec.table, spec.shard, staged.parquet.attempt)
     if published is None:
         return False
-    found = read_contents(client, spec.table, spec.shard, staged.parquet.dimension)
+    found = read_contents(client, spec.table, spec, staged.parquet.dimension)
     return (found.rows, found.hash) == published
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from laion.clickhouse.client import Client, typed_errors
-from laion.clickhouse.identifiers import quote_string
+from laion.clickhouse.identifiers import quote_identifier, quote_string
 from laion.clickhouse.statements import statement
 from laion.errors import TableMismatch
+from laion.shards import VECTORS
 
 FORMAT_VERSION = 1
 """Version of the base table's structure, recorded in the table's comment."""
@@ -43,14 +45,18 @@ class TableIdentity:
             return None
 
 
-def ensure_base_table(client: Client, table: str, identity: TableIdentity) -> None:
-    """Create the base table, or check that the existing one is for the same data.
+def ensure_base_table(
+    client: Client, table: str, identity: TableIdentity, vectors: Sequence[str] = VECTORS
+) -> None:
+    """Create the base table with these vector columns, or check that it is for the same data.
 
     An existing table is never altered or dropped. Raises TableMismatch.
     """
     comment = quote_string(identity.as_comment())
     with typed_errors(f"create table {table}"):
-        client.command(statement("create_base", table=table, literals={"comment": comment}))
+        columns = (f"{quote_identifier(v)} Array(Float32) CODEC(NONE)" for v in vectors)
+        literals = {"comment": comment, "vectors": ", ".join(columns)}
+        client.command(statement("create_base", table=table, literals=literals))
     existing = read_identity(client, table)
     if existing != identity:
         raise TableMismatch(

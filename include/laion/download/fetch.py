@@ -20,6 +20,7 @@ from laion.download.http import check_status, request
 from laion.download.options import DownloadOptions
 from laion.download.partial import Origin, PartialFile, read_origin
 from laion.download.progress import Progress
+from laion.download.remote import origin_of
 from laion.errors import (
     ChecksumMismatch,
     DiskFull,
@@ -122,7 +123,7 @@ def _keep_finished(
     with request(session, "HEAD", url, options) as response:
         if response.status_code != 200:
             return None
-        now = _origin_of(response, hide_credentials(url))
+        now = origin_of(response, hide_credentials(url))
     if not now.is_version_of(origin):
         log.warning("%s has changed; it is fetched again.", hide_credentials(url))
         return None
@@ -151,7 +152,7 @@ def _fetch_once(
             origin = known
             _check_range(response, known, part.size)
         else:
-            origin = _origin_of(response, shown)
+            origin = origin_of(response, shown)
             part.restart(origin)
         _refuse_other_content(response, shown)
         progress.set_file(part.target.name, part.size, origin.size)
@@ -186,22 +187,10 @@ def _check_range(response: requests.Response, known: Origin, offset: int) -> Non
         r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip()
     )
     size = None if told is None or told[2] == "*" else int(told[2])
-    now = _origin_of(response, known.url, size)
+    now = origin_of(response, known.url, size)
     right_place = told is not None and int(told[1]) == offset
     if response.status_code != 206 or not right_place or not now.is_version_of(known):
         raise SourceChanged(f"{known.url} is no longer the file that was begun to be fetched.")
-
-
-def _origin_of(response: requests.Response, shown: str, size: int | None = None) -> Origin:
-    announced = response.headers.get("Content-Length", "")
-    if size is None and announced.isdigit():
-        size = int(announced)
-    return Origin(
-        url=shown,
-        size=size,
-        etag=response.headers.get("ETag", ""),
-        last_modified=response.headers.get("Last-Modified", ""),
-    )
 
 
 def _refuse_other_content(response: requests.Response, shown: str) -> None:

@@ -45,7 +45,7 @@ from laion.shards import (
     format_shards,
     parse_shards,
 )
-from laion.sources import Source, locate_source, read_dimension
+from laion.sources import Source, discover_shards, locate_sources, read_dimension
 from laion.storage import StagingArea
 from laion.urls import hide_credentials
 
@@ -73,17 +73,18 @@ def plan() -> list[dict[str, Any]]:
             log.info("No shards to load.")
             specs: list[ShardSpec] = []
         else:
-            timeout_s = get_settings().connect_timeout_s
-            source = locate_source(profile, request.source, shards[0], connect_timeout_s=timeout_s)
+            options = _download_options()
+            sources = locate_sources(profile, request.source, shards[0], options)
             dimension = profile.dimension or read_dimension(
-                source.urls(shards[0])["image_embedding"], timeout_s=timeout_s
+                sources[0].urls(shards[0])[profile.vectors[0]], options
             )
-            ensure_base_table(client, request.table, TableIdentity(request.dataset, dimension))
-            specs = [_spec(request, profile, source, dimension, shard) for shard in shards]
+            identity = TableIdentity(request.dataset, dimension)
+            ensure_base_table(client, request.table, identity, profile.vectors)
+            specs = [_spec(request, profile, sources, dimension, shard) for shard in shards]
             log.info(
                 "%d shards from %s: %s",
                 len(shards),
-                hide_credentials(source.base),
+                ", then ".join(hide_credentials(source.base) for source in sources),
                 format_shards(shards),
             )
         if frozen is None:
@@ -217,6 +218,8 @@ def _resolve_shards(request: IngestRequest, profile: Profile, ledger: Ledger) ->
     match request.shards:
         case "":
             return []
+        case "all" if profile.shards is None:
+            return discover_shards(profile, request.source, _download_options())
         case "all":
             return profile.all_shards()
         case "failed":
@@ -245,15 +248,18 @@ def _check_map_length(shards: list[int]) -> None:
 
 
 def _spec(
-    request: IngestRequest, profile: Profile, source: Source, dimension: int, shard: int
+    request: IngestRequest, profile: Profile, sources: list[Source], dimension: int, shard: int
 ) -> ShardSpec:
+    places = [source.urls(shard) for source in sources]
     return ShardSpec(
         dataset=request.dataset,
         table=request.table,
         shard=shard,
-        urls={role: [url] for role, url in source.urls(shard).items()},
+        urls={role: [urls[role] for urls in places] for role in profile.roles},
         rows=profile.rows_of(shard),
         dimension=dimension,
+        vectors=list(profile.vectors),
+        columns=profile.columns,
     )
 
 

@@ -105,12 +105,13 @@ def _active_runs() -> Collection[str]:
 
 
 def _source_urls(dag_id: str, run_id: str, shard: int) -> Mapping[str, str]:
-    """Return where a run's plan found the files of a shard; nothing when the plan is gone."""
+    """Return where a run looks first for the files of a shard; nothing when its plan is gone."""
     with create_session() as session:
         query = XComModel.get_many(
             run_id=run_id, key="return_value", dag_ids=dag_id, task_ids="plan", limit=1
         )
         found = session.scalars(query).first()
         specs = XComModel.deserialize_value(found) if found else []
-    urls: dict[str, str] = next((spec["urls"] for spec in specs if spec["shard"] == shard), {})
-    return {role: hide_credentials(url) for role, url in urls.items()}
+    urls: dict[str, list[str]]
+    urls = next((spec["urls"] for spec in specs if spec["shard"] == shard), {})
+    return {role: hide_credentials(mirrors[0]) for role, mirrors in urls.items()}

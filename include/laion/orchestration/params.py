@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from airflow.sdk import Param
 
-from laion.datasets import profile_names
+from laion.datasets import check_profiles, profile_names
 from laion.shards import SHARDS_PATTERN
 
 TABLE_PATTERN = r"^([A-Za-z_][A-Za-z0-9_]{0,69})?$"
@@ -20,8 +20,9 @@ def ingest_params() -> dict[str, Param]:
     """Return the params of `laion_ingest`, in the order of the form.
 
     The form takes an empty field for missing unless null is allowed; over the API the empty
-    string does as well.
+    string does as well. Raises BadProfile, so that a profile that cannot be read is told in the UI.
     """
+    check_profiles()
     return {
         "dataset": Param(
             "sample",

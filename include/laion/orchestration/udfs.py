@@ -45,12 +45,14 @@ def deploy_udfs() -> dict[str, Any]:
         python=settings.udf_python,
         pool_size=settings.udf_pool_size,
     )
+    has_texts = "text_embedding" in load_profile(request.dataset).vectors
     with clickhouse_client() as client:
+        loaded = has_texts and table_exists(client, request.table)
         expected = Expectation(
             manifest=model.manifest,
             functions=version.functions,
             pool_size=settings.udf_pool_size,
-            table=request.table if table_exists(client, request.table) else None,
+            table=request.table if loaded else None,
         )
         host = Host("ClickHouse", *directories, client)
         changed = deploy_version([host], version, lambda client: check_functions(client, expected))

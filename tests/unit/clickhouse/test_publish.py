@@ -28,6 +28,7 @@ from tests.shard_files import (
     read_metadata,
     read_vectors,
     set_vectors,
+    spec_of,
     write_little_shard,
 )
 from tests.unit.clickhouse.shard_steps import (
@@ -40,6 +41,7 @@ from tests.unit.clickhouse.shard_steps import (
 )
 
 SHARD = 7
+SPEC = spec_of("file:///data", SHARD)
 FIRST_ID = SHARD * ROWS_PER_SHARD_LIMIT
 LATER = "bbbb0002"
 MANY_ROWS = 500
@@ -145,7 +147,7 @@ class TestPublish:
         contents = publish_shard(client, ledger, staged)
 
         assert (contents.rows, contents.distinct_ids) == (ROWS, ROWS)
-        assert contents == read_contents(client, TABLE, SHARD, DIMENSION)
+        assert contents == read_contents(client, TABLE, SPEC, DIMENSION)
 
     def test_publishing_again_changes_nothing(
         self, client: Client, ledger: Ledger, staged: StagedShard
@@ -268,9 +270,9 @@ class TestValidation:
                 f"WHERE id {half} {FIRST_ID + 30} ORDER BY id DESC"
             )
 
-        ours = read_contents(client, staged.staging_table, SHARD, DIMENSION)
+        ours = read_contents(client, staged.staging_table, SPEC, DIMENSION)
 
-        assert read_contents(client, "other", SHARD, DIMENSION) == ours
+        assert read_contents(client, "other", SPEC, DIMENSION) == ours
 
     @pytest.mark.parametrize(
         "change", ["caption = concat(caption, ' ')", "similarity = 0.125", "width = 1"]
@@ -278,7 +280,7 @@ class TestValidation:
     def test_the_hash_depends_on_the_values(
         self, client: Client, staged: StagedShard, change: str
     ) -> None:
-        before = read_contents(client, staged.staging_table, SHARD, DIMENSION)
+        before = read_contents(client, staged.staging_table, SPEC, DIMENSION)
 
         tamper(
             client,
@@ -287,7 +289,7 @@ class TestValidation:
             "SETTINGS mutations_sync = 2",
         )
 
-        after = read_contents(client, staged.staging_table, SHARD, DIMENSION)
+        after = read_contents(client, staged.staging_table, SPEC, DIMENSION)
         assert after.rows == before.rows
         assert after.hash != before.hash
 

@@ -25,7 +25,9 @@ def test_an_identifier_that_is_none_is_refused() -> None:
 
 
 def test_a_literal_goes_in_as_it_is() -> None:
-    text = statement("create_base", table="a", literals={"comment": quote_string('{"a": "it\'s"}')})
+    literals = {"comment": quote_string('{"a": "it\'s"}'), "vectors": "v Array(Float32)"}
+
+    text = statement("create_base", table="a", literals=literals)
 
     assert text.endswith(r"""COMMENT '{"a": "it\'s"}'""")
 

@@ -6,8 +6,7 @@ CREATE TABLE IF NOT EXISTS $table
     NSFW String,
     similarity Float32,
     -- Uncompressed: LZ4 would save 5 % of the disk and cost a scan a third more CPU.
-    image_embedding Array(Float32) CODEC(NONE),
-    text_embedding Array(Float32) CODEC(NONE),
+    $vectors,
     shard UInt16,
     LICENSE String,
     width UInt32,
