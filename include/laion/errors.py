@@ -44,6 +44,10 @@ class BadIdentifier(BadRequest):
     """A table or column name holds characters that are not allowed."""
 
 
+class NeverLoaded(BadRequest):
+    """The ledger knows of no run that loaded into the table, so nothing can be repeated."""
+
+
 class TooManyShards(BadRequest):
     """A run was asked for more shards than Airflow maps tasks in one go."""
 

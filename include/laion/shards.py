@@ -22,7 +22,9 @@ MAX_SHARD = 65_535
 ROWS_PER_SHARD_LIMIT = 100_000_000
 """`id = shard * ROWS_PER_SHARD_LIMIT + row`, so a shard has fewer rows than this."""
 
-SHARDS_PATTERN = r"^(all|missing|failed|\d{1,5}(-\d{1,5})?(\s*,\s*\d{1,5}(-\d{1,5})?)*)?$"
+_NUMBERS = r"\d{1,5}(-\d{1,5})?(\s*,\s*\d{1,5}(-\d{1,5})?)*"
+SHARD_NUMBERS_PATTERN = rf"^({_NUMBERS})?$"
+SHARDS_PATTERN = rf"^(all|missing|failed|{_NUMBERS})?$"
 SHARDS_HELP = "such as '0', '0-9,12', 'all', 'missing' or 'failed'"
 
 

@@ -33,6 +33,11 @@ def laion_ingest(dag_bag: DagBag) -> DAG:
 
 
 @pytest.fixture(scope="session")
+def laion_backfill(dag_bag: DagBag) -> DAG:
+    return dag_bag.dags["laion_backfill"]
+
+
+@pytest.fixture(scope="session")
 def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("airflow")
     subprocess.run(

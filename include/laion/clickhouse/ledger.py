@@ -97,15 +97,7 @@ class Ledger:
 
     def append(self, events: list[ShardEvent]) -> None:
         """Write events, in order. Raises ClickHouseError."""
-        rows = [event.as_row() for event in events]
-        columns = list(rows[0])
-        with typed_errors("write to the ledger"):
-            self.client.insert(
-                "shard_ledger",
-                [[row[column] for column in columns] for row in rows],
-                column_names=columns,
-                settings={"async_insert": 0},
-            )
+        self._insert("shard_ledger", [event.as_row() for event in events])
 
     @contextmanager
     def record_stage(self, start: ShardEvent) -> Iterator[StageResult]:
@@ -153,13 +145,18 @@ class Ledger:
             "shards": shards,
             "params": json.dumps(params),
         }
-        with typed_errors("write to the ledger"):
-            self.client.insert(
-                "ingest_runs",
-                [list(row.values())],
-                column_names=list(row),
-                settings={"async_insert": 0},
-            )
+        self._insert("ingest_runs", [row])
+
+    def record_end(self, origin: TaskOrigin, *, table: str, planned: int, missing: int) -> None:
+        """Write that the gate of a run has looked at its shards: no more tries are to come."""
+        row = {
+            "dag_id": origin.dag_id,
+            "run_id": origin.run_id,
+            "table": table,
+            "planned": planned,
+            "missing": missing,
+        }
+        self._insert("run_ends", [row])
 
     def frozen_shards(self, origin: TaskOrigin) -> str | None:
         """Return the shards that this run was planned with before, or None when it was not."""
@@ -204,6 +201,15 @@ class Ledger:
         return [
             ShardOutcome(*row) for row in self._rows("run_shards", dag_id=dag_id, run_id=run_id)
         ]
+
+    def _insert(self, table: str, rows: list[dict[str, Any]]) -> None:
+        with typed_errors("write to the ledger"):
+            self.client.insert(
+                table,
+                [list(row.values()) for row in rows],
+                column_names=list(rows[0]),
+                settings={"async_insert": 0},
+            )
 
     def _rows(self, name: str, **parameters: Any) -> Sequence[Sequence[Any]]:
         with typed_errors("read the ledger"):

@@ -95,6 +95,7 @@ def table_comment(client: Client, table: str) -> str | None:
 LEDGER = (
     "create_shard_ledger",
     "create_ingest_runs",
+    "create_run_ends",
     "create_shard_status",
     "create_search_builds",
     "create_search_buckets",

@@ -20,10 +20,11 @@ class Tag(StrEnum):
 
     LAION = "laion"
     INGEST = "ingest"
+    OPERATIONS = "operations"
 
 
 class Timeout:
-    """How long a task may run; all shorter than laion.storage.STALE_AFTER_S."""
+    """How long a task may run; those of a shard are shorter than laion.storage.STALE_AFTER_S."""
 
     PLAN = timedelta(minutes=10)
     DOWNLOAD = timedelta(hours=3)
@@ -35,6 +36,7 @@ class Timeout:
     MEASURE = timedelta(hours=6)
     DEPLOY_UDFS = timedelta(minutes=20)
     REPORT = timedelta(minutes=10)
+    REPAIR = timedelta(days=7)
 
 
 def default_args() -> dict[str, Any]:

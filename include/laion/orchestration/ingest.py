@@ -27,6 +27,7 @@ from laion.clickhouse.schema import (
     ensure_base_table,
     ensure_ledger,
 )
+from laion.clickhouse.shard_facts import read_shard_facts
 from laion.convert import Rules, convert_shard, inspect_shard
 from laion.datasets import Profile, load_profile
 from laion.download import DownloadOptions, Progress, download_shard
@@ -195,7 +196,11 @@ def confirm() -> dict[str, Any]:
         if ledger.frozen_shards(origin) is None:
             raise ShardsNotPublished("the run was never planned; see the log of the task `plan`")
         outcomes = ledger.run_outcomes(origin.dag_id, origin.run_id)
-    missing = [outcome for outcome in outcomes if not outcome.is_published]
+        missing = [outcome for outcome in outcomes if not outcome.is_published]
+        if outcomes:
+            ledger.record_end(
+                origin, table=request.table, planned=len(outcomes), missing=len(missing)
+            )
     digest = format_digest(request.dataset, request.table, outcomes)
     log.info("%s", digest)
     if len(missing) > request.tolerate_failed_shards:
@@ -228,7 +233,12 @@ def _resolve_shards(request: IngestRequest, profile: Profile, ledger: Ledger) ->
             known = ledger.planned_shards(request.table)
             if profile.shards is not None:
                 known = sorted({*known, *profile.all_shards()})
-            return sorted(set(known) - set(ledger.published_shards(request.table)))
+            held = {
+                fact.shard
+                for fact in read_shard_facts(ledger.client, request.table)
+                if fact.is_held
+            }
+            return sorted(set(known) - held)
         case expression:
             return profile.check_shards(parse_shards(expression))
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 from airflow.sdk import Param
 
 from laion.datasets import check_profiles, profile_names
-from laion.shards import SHARDS_PATTERN
+from laion.shards import SHARD_NUMBERS_PATTERN, SHARDS_PATTERN
 
 TABLE_PATTERN = r"^([A-Za-z_][A-Za-z0-9_]{0,69})?$"
 """Shorter than an identifier may be: staging tables are named after it."""
@@ -120,6 +120,60 @@ def ingest_params() -> dict[str, Param]:
             type="boolean",
             title="Keep Parquet files",
             description="Keep each shard's Parquet file below 'parquet/' of the staging area.",
+        ),
+    }
+
+
+def backfill_params() -> dict[str, Param]:
+    """Return the params of `laion_backfill`, in the order of the form."""
+    ingest = ingest_params()
+    return {
+        "dataset": ingest["dataset"],
+        "table": ingest["table"],
+        "which": Param(
+            "all",
+            type="string",
+            enum=["failed", "missing", "mismatched", "stale", "all"],
+            title="Which shards",
+            description="What is wrong with the shards to load again; 'all' is any of these.",
+        ),
+        "shards": Param(
+            None,
+            type=["null", "string"],
+            pattern=SHARD_NUMBERS_PATTERN,
+            title="Shards by number",
+            description="Numbers and ranges such as '3,7-9', loaded again whatever their state; "
+            "then 'Which shards' does not count.",
+            examples=["3", "3,7-9"],
+        ),
+        "dry_run": Param(
+            True,
+            type="boolean",
+            title="Dry run",
+            description="Only say, in the log of find_shards, what would be done and why.",
+        ),
+        "max_shards": Param(
+            50,
+            type="integer",
+            minimum=1,
+            title="At most",
+            description="Load at most so many shards; the others are left for another run.",
+        ),
+        "quiet_minutes": Param(
+            30,
+            type="integer",
+            minimum=0,
+            title="Quiet minutes",
+            description="A run that has not ended and wrote nothing to the ledger for so long is "
+            "taken for dead, as after a worker was killed.",
+        ),
+        "source": Param(
+            None,
+            type=["null", "string"],
+            pattern=SOURCE_PATTERN,
+            title="Source",
+            description="Another source than that of the last run; needed when that had a "
+            "password, which is not kept.",
         ),
     }
 

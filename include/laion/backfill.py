@@ -1,0 +1,257 @@
+"""Which shards of a table need work, and why: the ledger compared with what the table holds.
+
+    repairs = plan_backfill(client, BackfillRequest(table="laion400m"))
+    conf = ingest_conf(client, request, repairs)   # what to trigger `laion_ingest` with, or None
+
+Only ClickHouse is asked, so it works after the original run, or all of Airflow's database, is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from laion.clickhouse.builds import Builds
+from laion.clickhouse.client import Client
+from laion.clickhouse.identifiers import search_table
+from laion.clickhouse.ledger import TaskOrigin
+from laion.clickhouse.schema import read_identity, table_comment
+from laion.clickhouse.shard_facts import ShardFacts, last_load, read_shard_facts
+from laion.clickhouse.vector_index import read_plan
+from laion.datasets import load_profile
+from laion.errors import BadRequest, NeverLoaded, UnknownDataset
+from laion.shards import format_shards, parse_shards, shard_label
+
+REASONS = ("failed", "missing", "mismatched", "stale")
+WHICH = (*REASONS, "all")
+QUIET_S = 1800
+"""A run that wrote nothing to the ledger for this long is taken for dead. Were it alive after all,
+its shards would be loaded twice, of which the later attempt stays."""
+MAX_SHARDS = 50
+MAX_ERROR_CHARS = 200
+
+
+@dataclass(frozen=True)
+class BackfillRequest:
+    """What to look for in which table.
+
+    `which` is one of WHICH. 'all' is every shard that was asked for before and is not right now;
+    'missing' alone also counts shards of the dataset's manifest that nobody asked for yet.
+    `shards`, such as "3,7-9", names them instead, whatever their state. `max_shards` bounds how
+    many are loaded at once. `source` replaces the source of the last run.
+    """
+
+    table: str
+    which: str = "all"
+    shards: str = ""
+    max_shards: int = MAX_SHARDS
+    quiet_s: float = QUIET_S
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class ShardRepair:
+    """A shard that needs work.
+
+    `reason` is one of REASONS or 'explicit', `why` a sentence for people. `action` is what would be
+    done: 'load' it, only rebuild its part of the search table ('index'), 'wait' for the run that is
+    at work on it, or leave it for 'later' because of `max_shards`.
+    """
+
+    shard: int
+    reason: str
+    why: str
+    action: str
+    rows_expected: int
+    rows_held: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def plan_backfill(client: Client, request: BackfillRequest) -> list[ShardRepair]:
+    """Return the shards that need work, by number; changes nothing.
+
+    Raises BadRequest, BadShards, TableMismatch, ClickHouseError.
+    """
+    if table_comment(client, request.table) is not None:
+        read_identity(client, request.table)
+    facts = {fact.shard: fact for fact in read_shard_facts(client, request.table)}
+    if request.shards:
+        wanted = parse_shards(request.shards)
+        found = [_explicit(facts.get(shard), shard) for shard in wanted]
+    elif request.which in WHICH:
+        found = list(_find_damage(client, request, facts))
+    else:
+        raise BadRequest(f"which: {request.which!r} is none of {', '.join(WHICH)}")
+    return _cap(sorted(found, key=lambda repair: repair.shard), request.max_shards)
+
+
+def shards_to_load(repairs: Sequence[ShardRepair]) -> str:
+    """Return the shards to load as the param `shards` of `laion_ingest`; '' for none."""
+    return format_shards([repair.shard for repair in repairs if repair.action == "load"])
+
+
+def ingest_conf(
+    client: Client, request: BackfillRequest, repairs: Sequence[ShardRepair]
+) -> dict[str, Any] | None:
+    """Return the params of a run of `laion_ingest` that does the repairs; None if none is due.
+
+    Dataset, source and every choice are those of the last run that loaded into the table.
+    Raises NeverLoaded, and BadRequest when that run's source had a password, which nobody keeps.
+    """
+    if not any(repair.action in ("load", "index") for repair in repairs):
+        return None
+    run = last_load(client, request.table)
+    if run is None:
+        raise NeverLoaded(
+            f"no run in the ledger has loaded into table {request.table!r}, so its dataset and "
+            "source are not known; trigger laion_ingest with the shards you want"
+        )
+    source = request.source or run.source
+    if "***@" in source:
+        raise BadRequest(
+            f"source: that of run {run.run_id} is {source}; its password was not kept. Give the "
+            "param `source` again"
+        )
+    conf = {
+        **run.params,
+        "dataset": run.dataset,
+        "table": request.table,
+        "source": source,
+        "shards": shards_to_load(repairs),
+        "tolerate_failed_shards": 0,
+    }
+    if any(repair.action == "index" for repair in repairs):
+        conf["build_index"] = True
+    return conf
+
+
+def format_plan(request: BackfillRequest, repairs: Sequence[ShardRepair]) -> str:
+    """Return the repairs as a table of text."""
+    if not repairs:
+        return f"{request.table}: nothing to repair ({request.shards or request.which})."
+    lines = [f"{'shard':<12} {'reason':<10} {'do':<5} {'expected':>11} {'held':>11}  why"]
+    lines += [
+        f"{shard_label(r.shard):<12} {r.reason:<10} {r.action:<5} {r.rows_expected:>11,} "
+        f"{r.rows_held:>11,}  {r.why}"
+        for r in repairs
+    ]
+    counts = {
+        action: sum(repair.action == action for repair in repairs)
+        for action in ("load", "index", "wait", "later")
+    }
+    told = ", ".join(f"{number} {action}" for action, number in counts.items() if number)
+    return "\n".join([*lines, f"{request.table}: {told}."])
+
+
+def _find_damage(
+    client: Client, request: BackfillRequest, facts: dict[int, ShardFacts]
+) -> Iterator[ShardRepair]:
+    """Yield each shard once, with the first reason that holds."""
+    indexed = _indexed_attempts(client, request.table)
+    builder = Builds(client, request.table, TaskOrigin("", "")).holder()
+    for fact in facts.values():
+        for reason, judge in _JUDGES.items():
+            if request.which not in (reason, "all"):
+                continue
+            why = judge(fact, indexed)
+            if why:
+                action = "index" if reason == "stale" else "load"
+                at_work = builder.run_id if builder and action == "index" else ""
+                if fact.is_in_flight(request.quiet_s):
+                    at_work = fact.run_id
+                if at_work:
+                    why, action = f"run {at_work} is at work on it ({why})", "wait"
+                rows = fact.published_rows, fact.held_rows
+                yield ShardRepair(fact.shard, reason, why, action, *rows)
+                break
+    if request.which == "missing":
+        for shard in _manifest(client, request.table):
+            if shard not in facts:
+                why = "the dataset has it and no run has loaded it"
+                yield ShardRepair(shard, "missing", why, "load", 0, 0)
+
+
+def _why_failed(fact: ShardFacts, indexed: dict[int, str] | None) -> str:
+    if not fact.last_failed:
+        return ""
+    old = "; an earlier publication is still in" if fact.held_rows else ""
+    error = " ".join(fact.error.split())[:MAX_ERROR_CHARS]
+    return f"its last attempt failed in {fact.last_stage}: {fact.error_class}: {error}{old}"
+
+
+def _why_missing(fact: ShardFacts, indexed: dict[int, str] | None) -> str:
+    if fact.held_rows or not fact.is_known:
+        return ""
+    if fact.is_published:
+        return (
+            f"run {fact.published_run_id} published {fact.published_rows:,} rows, and the table "
+            "has none of them: its partition was dropped"
+        )
+    if fact.last_stage == "plan":
+        return f"run {fact.run_id} planned it and never began"
+    return f"run {fact.run_id} stopped after '{fact.last_stage} {fact.last_state}'"
+
+
+def _why_mismatched(fact: ShardFacts, indexed: dict[int, str] | None) -> str:
+    if not fact.held_rows or (fact.is_published and fact.held_rows == fact.published_rows):
+        return ""
+    if not fact.is_published:
+        return f"the table holds {fact.held_rows:,} rows of it that no run has published"
+    return (
+        f"run {fact.published_run_id} published {fact.published_rows:,} rows, the table holds "
+        f"{fact.held_rows:,}"
+    )
+
+
+def _why_stale(fact: ShardFacts, indexed: dict[int, str] | None) -> str:
+    if indexed is None or not fact.held_rows or indexed.get(fact.shard) == fact.attempt:
+        return ""
+    if fact.shard not in indexed:
+        return "it is not in the search table yet"
+    return f"the search table holds attempt {indexed[fact.shard]} of it, not {fact.attempt}"
+
+
+_JUDGES: dict[str, Callable[[ShardFacts, dict[int, str] | None], str]] = {
+    "failed": _why_failed,
+    "missing": _why_missing,
+    "mismatched": _why_mismatched,
+    "stale": _why_stale,
+}
+
+
+def _explicit(fact: ShardFacts | None, shard: int) -> ShardRepair:
+    rows = (fact.published_rows, fact.held_rows) if fact else (0, 0)
+    return ShardRepair(shard, "explicit", "you named it", "load", *rows)
+
+
+def _cap(repairs: list[ShardRepair], max_shards: int) -> list[ShardRepair]:
+    capped, loads = [], 0
+    for repair in repairs:
+        loads += repair.action == "load"
+        over = repair.action == "load" and loads > max_shards
+        capped.append(replace(repair, action="later") if over else repair)
+    return capped
+
+
+def _indexed_attempts(client: Client, table: str) -> dict[int, str] | None:
+    """Return which attempt of each shard the search table was built from; None without one."""
+    plan = read_plan(client, search_table(table))
+    if plan is None:
+        return None
+    buckets = Builds(client, table, TaskOrigin("", "")).buckets(plan.build_id)
+    return {shard: attempt for state in buckets.values() for shard, attempt, _ in state.shards}
+
+
+def _manifest(client: Client, table: str) -> list[int]:
+    """Return every shard of the table's dataset, as far as its profile says."""
+    run = last_load(client, table)
+    if run is None:
+        return []
+    try:
+        profile = load_profile(run.dataset)
+    except UnknownDataset:
+        return []
+    return profile.all_shards() if profile.shards is not None else []

@@ -1,0 +1,88 @@
+"""What is known of every shard of a table: the ledger's word beside what the table holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.statements import statement
+
+RETRY_PATIENCE_S = 600
+"""Longer than a task waits before it is tried again."""
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """One shard. `held_rows` are in the base table, `published_rows` were published last.
+
+    `is_known` is False for rows of a shard that no run ever planned. `quiet_s` is how long ago the
+    shard's last event was, `run_quiet_s` the same of the run that wrote it.
+    """
+
+    shard: int
+    is_known: bool
+    is_published: bool
+    attempt: str
+    published_rows: int
+    published_run_id: str
+    held_rows: int
+    last_stage: str
+    last_state: str
+    error_class: str
+    error: str
+    run_id: str
+    quiet_s: int
+    has_run_ended: bool
+    run_quiet_s: int
+
+    @property
+    def last_failed(self) -> bool:
+        return self.last_state == "failed"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the shard was published and the table has rows of it."""
+        return self.is_published and self.held_rows > 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last attempt came to its end, in the base table or not."""
+        return self.last_failed or self.last_stage == "publish" or not self.is_known
+
+    def is_in_flight(self, quiet_s: float) -> bool:
+        """Return whether a run is at work on the shard: one that wrote something in `quiet_s`."""
+        if self.has_run_ended or self.run_quiet_s > quiet_s:
+            return False
+        if self.last_failed:
+            return self.quiet_s <= min(quiet_s, RETRY_PATIENCE_S)
+        return not self.is_finished
+
+
+@dataclass(frozen=True)
+class LoadRun:
+    """A run of `laion_ingest` as the ledger remembers it; `source` is without credentials."""
+
+    dag_id: str
+    run_id: str
+    dataset: str
+    source: str
+    params: dict[str, Any]
+
+
+def read_shard_facts(client: Client, table: str) -> list[ShardFacts]:
+    """Return the facts of every shard that was ever planned or is in the table, by number."""
+    with typed_errors(f"compare table {table} with the ledger"):
+        rows = client.query(statement("shard_facts"), parameters={"table": table}).result_rows
+    return [ShardFacts(*row) for row in rows]
+
+
+def last_load(client: Client, table: str) -> LoadRun | None:
+    """Return the newest run that was to load shards into a table."""
+    with typed_errors("read the ledger"):
+        rows = client.query(statement("last_load"), parameters={"table": table}).result_rows
+    if not rows:
+        return None
+    dag_id, run_id, dataset, source, params = rows[0]
+    return LoadRun(dag_id, run_id, dataset, source, json.loads(params))

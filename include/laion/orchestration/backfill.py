@@ -1,0 +1,47 @@
+"""The bodies of `laion_backfill`'s tasks, and its form in the UI."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from airflow.sdk import get_current_context
+
+from laion.backfill import BackfillRequest, format_plan, ingest_conf, plan_backfill
+from laion.clickhouse.schema import ensure_ledger
+from laion.orchestration.connections import clickhouse_client
+
+log = logging.getLogger(__name__)
+
+
+def find_shards() -> dict[str, Any]:
+    """Log what needs work and why; return the params of the run that repairs it, or {}."""
+    params = get_current_context()["params"]
+    request = BackfillRequest(
+        table=(params["table"] or "").strip() or params["dataset"],
+        which=params["which"],
+        shards=(params["shards"] or "").strip(),
+        max_shards=params["max_shards"],
+        quiet_s=60 * params["quiet_minutes"],
+        source=(params["source"] or "").strip(),
+    )
+    with clickhouse_client() as client:
+        ensure_ledger(client)
+        repairs = plan_backfill(client, request)
+        conf = ingest_conf(client, request, repairs) or {}
+    log.info("%s", format_plan(request, repairs))
+    if conf:
+        log.info("laion_ingest would be triggered with %s", json.dumps(conf))
+    return conf
+
+
+def is_wanted(conf: dict[str, Any]) -> bool:
+    """Return whether `laion_ingest` is to be triggered."""
+    if not conf:
+        log.info("There is nothing to trigger.")
+    elif get_current_context()["params"]["dry_run"]:
+        log.info("This was a dry run. Trigger again with dry_run off to repair the shards.")
+    else:
+        return True
+    return False
