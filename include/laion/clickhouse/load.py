@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier, staging_table
+from laion.clickhouse.schema import column_types
 from laion.clickhouse.statements import statement
 from laion.errors import StagingGone
 from laion.shards import VECTORS, ShardParquet, StagedShard
@@ -54,12 +56,14 @@ def load_shard(client: Client, shard: ShardParquet, *, try_number: int = 1) -> S
         client.command(f"DROP TABLE IF EXISTS {quote_identifier(staging)} SYNC")
         client.command(statement("create_staging", staging=staging, table=spec.table))
         client.command(statement("keep_parts", staging=staging))
-        columns = _stream_schema(parquet, shard.dimension).names
+        types = column_types(client, staging)
+        rounded = frozenset(v for v in VECTORS if "BFloat16" in types.get(v, ""))
+        columns = _stream_schema(parquet, shard.dimension, rounded).names
         summary = client.raw_insert(
             quote_identifier(staging),
             column_names=columns,
             # The driver's types say bytes; anything with a buffer is sent as it is.
-            insert_block=cast(Any, stream_shard(parquet, spec.shard, shard.dimension)),
+            insert_block=cast(Any, stream_shard(parquet, spec.shard, shard.dimension, rounded)),
             fmt="ArrowStream",
             settings={
                 **INSERT_SETTINGS,
@@ -72,19 +76,25 @@ def load_shard(client: Client, shard: ShardParquet, *, try_number: int = 1) -> S
 
 
 def stream_shard(
-    parquet: pq.ParquetFile, number: int, dimension: int
+    parquet: pq.ParquetFile,
+    number: int,
+    dimension: int,
+    rounded: Collection[str] = (),
 ) -> Generator[memoryview, None, None]:
     """Yield an Arrow IPC stream of the file's rows, piece by piece, without copying vectors.
 
     Vectors keep the source's float16 or float32: ClickHouse widens them for less CPU than it
-    costs here, and float16 is half the bytes on the way.
+    costs here, and float16 is half the bytes on the way. The vectors named by `rounded` become
+    float32 that a BFloat16 column holds exactly.
     """
-    schema = _stream_schema(parquet, dimension)
+    schema = _stream_schema(parquet, dimension, rounded)
     sink = _Pieces()
     with pa.ipc.new_stream(sink, schema) as writer:
         for batch in parquet.iter_batches(BATCH_ROWS):
             columns = [
-                _vectors(batch[name], schema.field(name).type) if name in VECTORS else batch[name]
+                _vectors(batch[name], schema.field(name).type, name in rounded)
+                if name in VECTORS
+                else batch[name]
                 for name in batch.schema.names
             ]
             columns.append(pa.array(np.full(len(batch), number, np.uint16)))
@@ -93,32 +103,54 @@ def stream_shard(
     yield from sink.take()
 
 
-def _stream_schema(parquet: pq.ParquetFile, dimension: int) -> pa.Schema:
-    fields = [
-        pa.field(
-            column.name,
-            _vector_type(column.type, dimension) if column.name in VECTORS else column.type,
-            nullable=False,
-        )
-        for column in parquet.schema_arrow
-    ]
+def round_to_bfloat16(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
+    """Return the bfloat16 nearest to each value, ties to even, as float32 of the same shape.
+
+    ClickHouse itself would cut off the lower bits, which is twice the error and always towards 0.
+    NaN stays NaN; what is beyond the largest bfloat16 becomes infinite, as IEEE 754 rounds.
+    """
+    bits = values.astype(np.float32).view(np.uint32)
+    is_nan = np.isnan(values)
+    bits += 0x7FFF + ((bits >> 16) & 1)
+    bits &= 0xFFFF0000
+    bits[is_nan] = 0x7FC00000
+    return bits.view(np.float32)
+
+
+def _stream_schema(
+    parquet: pq.ParquetFile, dimension: int, rounded: Collection[str] = ()
+) -> pa.Schema:
+    fields = []
+    for column in parquet.schema_arrow:
+        kind = column.type
+        if column.name in VECTORS:
+            stored = _element_type(kind, dimension)
+            kind = _vector_type(pa.float32() if column.name in rounded else stored, dimension)
+        fields.append(pa.field(column.name, kind, nullable=False))
     return pa.schema([*fields, pa.field("shard", pa.uint16(), nullable=False)])
 
 
-def _vector_type(stored: pa.FixedSizeBinaryType, dimension: int) -> pa.FixedSizeListType:
-    element = {2: pa.float16(), 4: pa.float32()}[stored.byte_width // dimension]
+def _element_type(stored: pa.FixedSizeBinaryType, dimension: int) -> pa.DataType:
+    return {2: pa.float16(), 4: pa.float32()}[stored.byte_width // dimension]
+
+
+def _vector_type(element: pa.DataType, dimension: int) -> pa.FixedSizeListType:
     return pa.list_(pa.field("element", element, nullable=False), dimension)
 
 
-def _vectors(column: pa.FixedSizeBinaryArray, vector: pa.FixedSizeListType) -> pa.Array:
-    """Return the bytes of a column as the vectors that they are."""
+def _vectors(
+    column: pa.FixedSizeBinaryArray, vector: pa.FixedSizeListType, is_rounded: bool
+) -> pa.Array:
+    """Return the bytes of a column as the vectors that they are, or as what they round to."""
     dimension = vector.list_size
     values = pa.Array.from_buffers(
-        vector.value_type,
+        _element_type(column.type, dimension),
         len(column) * dimension,
         [None, column.buffers()[1]],
         offset=column.offset * dimension,
     )
+    if is_rounded:
+        values = pa.array(round_to_bfloat16(values.to_numpy()))
     return pa.FixedSizeListArray.from_arrays(values, type=vector)
 
 

@@ -12,6 +12,8 @@ from laion.clickhouse.statements import statement
 from laion.errors import TableMismatch
 from laion.shards import VECTORS
 
+ELEMENT_TYPES = ("Float32", "BFloat16")
+"""What a base table may hold its vectors as; BFloat16 is half the bytes and 8 bits of precision."""
 FORMAT_VERSION = 1
 """Version of the base table's structure, recorded in the table's comment."""
 
@@ -46,15 +48,19 @@ class TableIdentity:
 
 
 def ensure_base_table(
-    client: Client, table: str, identity: TableIdentity, vectors: Sequence[str] = VECTORS
+    client: Client,
+    table: str,
+    identity: TableIdentity,
+    vectors: Sequence[str] = VECTORS,
+    element_type: str = ELEMENT_TYPES[0],
 ) -> None:
     """Create the base table with these vector columns, or check that it is for the same data.
 
-    An existing table is never altered or dropped. Raises TableMismatch.
+    An existing table is never altered or dropped; it keeps its element type. Raises TableMismatch.
     """
     comment = quote_string(identity.as_comment())
     with typed_errors(f"create table {table}"):
-        columns = (f"{quote_identifier(v)} Array(Float32) CODEC(NONE)" for v in vectors)
+        columns = (f"{quote_identifier(v)} Array({element_type}) CODEC(NONE)" for v in vectors)
         literals = {"comment": comment, "vectors": ", ".join(columns)}
         client.command(statement("create_base", table=table, literals=literals))
     existing = read_identity(client, table)
@@ -79,6 +85,17 @@ def read_identity(client: Client, table: str) -> TableIdentity:
             "another name with the param `table`."
         )
     return identity
+
+
+def column_types(client: Client, table: str) -> dict[str, str]:
+    """Return the type of every column of a table in the client's database, in their order."""
+    with typed_errors(f"read the columns of {table}"):
+        found = client.query(
+            "SELECT name, type FROM system.columns "
+            "WHERE database = currentDatabase() AND table = {table:String} ORDER BY position",
+            parameters={"table": table},
+        )
+    return dict(found.result_rows)
 
 
 def table_comment(client: Client, table: str) -> str | None:

@@ -22,7 +22,7 @@ from laion.clickhouse.materialize import (
     index_name,
     stop_building,
 )
-from laion.clickhouse.schema import read_identity, table_comment
+from laion.clickhouse.schema import column_types, read_identity, table_comment
 from laion.clickhouse.sizing import IndexOptions, format_plan, plan_index, read_server
 from laion.clickhouse.statements import statement
 from laion.errors import IndexBuildFailed, SearchTableInUse, TableMismatch
@@ -48,7 +48,7 @@ def begin_build(
     server = read_server(client, memory_bytes)
     dimension = read_identity(client, table).dimension
     check_replaceable(client, table)
-    vectors = tuple(v for v in VECTORS if v in dict(_columns(client, table)))
+    vectors = tuple(v for v in VECTORS if v in column_types(client, table))
     sources = builds.sources()
     rows = sum(source[2] for source in sources)
     if not rows:
@@ -329,14 +329,6 @@ def _drop_abandoned(builds: Builds, plan: BuildPlan) -> None:
 
 
 def _same_columns(client: Client, table: str) -> bool:
-    return _columns(client, table) == _columns(client, search_table(table))
-
-
-def _columns(client: Client, table: str) -> list[tuple[str, str]]:
-    with typed_errors(f"read the columns of {table}"):
-        found = client.query(
-            "SELECT name, type FROM system.columns "
-            "WHERE database = currentDatabase() AND table = {table:String} ORDER BY position",
-            parameters={"table": table},
-        )
-    return [(name, kind) for name, kind in found.result_rows]
+    return list(column_types(client, table).items()) == list(
+        column_types(client, search_table(table)).items()
+    )

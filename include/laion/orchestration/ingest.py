@@ -80,7 +80,9 @@ def plan() -> list[dict[str, Any]]:
                 sources[0].urls(shards[0])[profile.vectors[0]], options
             )
             identity = TableIdentity(request.dataset, dimension)
-            ensure_base_table(client, request.table, identity, profile.vectors)
+            ensure_base_table(
+                client, request.table, identity, profile.vectors, request.element_type
+            )
             specs = [_spec(request, profile, sources, dimension, shard) for shard in shards]
             log.info(
                 "%d shards from %s: %s",

@@ -57,6 +57,14 @@ def ingest_params() -> dict[str, Param]:
             title="Table",
             description="Name of the base table. Empty: the dataset's name.",
         ),
+        "element_type": Param(
+            "Float32",
+            type="string",
+            enum=["Float32", "BFloat16"],
+            title="Stored vectors",
+            description="How a new base table holds its vectors: 'Float32' exactly, 'BFloat16' in "
+            "half the space, rounded. A table that exists keeps its type.",
+        ),
         "build_index": Param(
             True,
             type="boolean",
@@ -186,6 +194,7 @@ class IngestRequest:
     shards: str
     source: str
     table: str
+    element_type: str
     build_index: bool
     index_metric: str
     index_quantization: str

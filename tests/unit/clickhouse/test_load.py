@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from laion.clickhouse.load import BATCH_ROWS, load_shard, stream_shard
+from laion.clickhouse.load import BATCH_ROWS, load_shard, round_to_bfloat16, stream_shard
+from laion.clickhouse.schema import column_types, ensure_base_table, ensure_ledger
 from laion.convert import convert_shard
 from laion.errors import ClickHouseError, StagingGone
 from laion.shards import VECTORS, ShardParquet
@@ -20,7 +22,7 @@ from tests.shard_files import (
     write_arrays,
     write_little_shard,
 )
-from tests.unit.clickhouse.shard_steps import TABLE, make_tables
+from tests.unit.clickhouse.shard_steps import IDENTITY, TABLE, make_tables
 
 SHARD = 7
 STAGING = f"{TABLE}_staging_{SHARD}_aaaa0001"
@@ -130,3 +132,51 @@ def test_a_missing_base_table_is_typed_with_the_shard(
 ) -> None:
     with pytest.raises(ClickHouseError, match="load shard 00007"):
         load_shard(client, parquet)
+
+
+class TestBFloat16:
+    def test_every_float16_rounds_as_ieee_754_says(self) -> None:
+        values = np.arange(65_536, dtype=np.uint16).view(np.float16)
+
+        rounded = round_to_bfloat16(values)
+
+        with np.errstate(invalid="ignore"):
+            expected = values.astype(ml_dtypes.bfloat16).astype(np.float32)
+        np.testing.assert_array_equal(rounded, expected)
+
+    def test_any_float32_rounds_as_ieee_754_says(self) -> None:
+        bits = np.random.default_rng(0).integers(0, 2**32, 1_000_000, dtype=np.uint32)
+        ties = np.arange(0x3F800000, 0x3F900000, 0x8000, dtype=np.uint32)
+        values = np.concatenate([bits, ties]).view(np.float32)
+
+        rounded = round_to_bfloat16(values)
+
+        with np.errstate(over="ignore", invalid="ignore"):
+            expected = values.astype(ml_dtypes.bfloat16).astype(np.float32)
+        np.testing.assert_array_equal(rounded, expected)
+
+    @pytest.mark.parametrize("dtype", ["<f2", "<f4"])
+    def test_a_table_of_that_type_holds_the_nearest_values(
+        self, client: Client, shard_directory: Path, tmp_path: Path, dtype: str
+    ) -> None:
+        vectors = unit_vectors(ROWS).astype(dtype)
+        captions = pa.table({"caption": [f"row {row}" for row in range(ROWS)]})
+        files = write_arrays(shard_directory, vectors, vectors[::-1], captions, SHARD)
+        ensure_ledger(client)
+        ensure_base_table(client, TABLE, IDENTITY, element_type="BFloat16")
+
+        load_shard(client, convert_shard(files, tmp_path / "7.parquet"))
+
+        rows = client.query(
+            f"SELECT image_embedding, text_embedding FROM {STAGING} ORDER BY id"
+        ).result_rows
+        nearest = vectors.astype(ml_dtypes.bfloat16).astype(np.float32)
+        np.testing.assert_array_equal([row[0] for row in rows], nearest)
+        np.testing.assert_array_equal([row[1] for row in rows], nearest[::-1])
+
+    def test_a_table_that_exists_keeps_its_type(self, client: Client) -> None:
+        make_tables(client)
+
+        ensure_base_table(client, TABLE, IDENTITY, element_type="BFloat16")
+
+        assert column_types(client, TABLE)["image_embedding"] == "Array(Float32)"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from laion.clickhouse.schema import ensure_base_table, ensure_ledger
 from laion.clickhouse.search import (
     Filters,
     SearchProfile,
@@ -19,7 +20,13 @@ from laion.clickhouse.sizing import IndexOptions
 from laion.errors import BadRequest, ClickHouseError, RowMissing
 from tests.embedded_server import EmbeddedServer
 from tests.shard_files import DIMENSION, read_vectors, write_little_shard
-from tests.unit.clickhouse.shard_steps import TABLE, build_search, make_tables, publish_files
+from tests.unit.clickhouse.shard_steps import (
+    IDENTITY,
+    TABLE,
+    build_search,
+    make_tables,
+    publish_files,
+)
 
 SHARDS = (0, 1)
 ROWS = 400
@@ -235,3 +242,21 @@ class TestRefusal:
     def test_a_vector_of_another_length_is_typed(self, searched: Client) -> None:
         with pytest.raises(ClickHouseError):
             search(searched, TABLE, Target.vector([0.25] * 3))
+
+
+def test_a_table_of_bfloat16_is_built_measured_and_searched_alike(
+    client: Client, source: Path, tmp_path: Path
+) -> None:
+    ensure_ledger(client)
+    ensure_base_table(client, TABLE, IDENTITY, element_type="BFloat16")
+    publish_files(client, source, 0, tmp_path)
+    build_search(client, OPTIONS, target=0.95)
+    vector = read_vectors(source, "text_embedding", 0)[7].tolist()
+
+    exact = search(client, TABLE, Target.vector(vector), limit=5, exact=True)
+    indexed = search(client, TABLE, Target.vector(vector), limit=5)
+    by_l2 = search_tutorial(client, TABLE, vector, limit=5)
+
+    found = [hit.id for hit in exact.hits]
+    assert [hit.id for hit in indexed.hits] == found
+    assert [hit.id for hit in by_l2.hits] == found
