@@ -2,14 +2,13 @@
 
 Vectors are stored as the source's own bytes in FixedSizeBinary(dimension * itemsize) columns,
 little endian, because writing Parquet lists of floats costs several times the CPU of writing
-bytes. Each column's metadata `laion.dtype` names the element type. To read them as vectors:
-
-    numpy       np.frombuffer(column.combine_chunks().buffers()[1], "<f2").reshape(rows, -1)
-    ClickHouse  reinterpret(image_embedding, 'Array(Float32)') where `laion.dtype` is `<f4`
+bytes. Each column's metadata `laion.dtype` names the element type; docs/parquet.md shows how to
+read them in one line, in pyarrow, polars, DuckDB and ClickHouse.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -252,6 +251,7 @@ def _schema(files: ShardFiles, shard: _OpenShard) -> pa.Schema:
             "laion.dataset": files.spec.dataset,
             "laion.shard": str(files.spec.shard),
             "laion.version": __version__,
+            "laion.source": json.dumps(files.origins),
         },
     )
 

@@ -105,9 +105,10 @@ class ShardSpec(_Record):
 
 @dataclass(frozen=True)
 class ShardFiles(_Record):
-    """The three files of a shard as local paths; sizes in bytes.
+    """The files of a shard by role, as local paths; sizes in bytes.
 
-    `staged` is False when the files are the source's own and must not be touched.
+    `staged` is False when the files are the source's own and must not be touched. `origins` tells
+    what each file is a copy of: its `url`, `size`, `etag` and, unless read in place, `sha256`.
     """
 
     spec: ShardSpec
@@ -115,6 +116,7 @@ class ShardFiles(_Record):
     paths: dict[str, str]
     sizes: dict[str, int]
     staged: bool
+    origins: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:

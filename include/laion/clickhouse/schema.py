@@ -95,7 +95,7 @@ def column_types(client: Client, table: str) -> dict[str, str]:
             "WHERE database = currentDatabase() AND table = {table:String} ORDER BY position",
             parameters={"table": table},
         )
-    return dict(found.result_rows)
+    return {row[0]: row[1] for row in found.result_rows}
 
 
 def table_comment(client: Client, table: str) -> str | None:

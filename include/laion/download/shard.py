@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -53,6 +54,7 @@ def download_shard(
         paths={role: str(file.path) for role, file in files.items()},
         sizes={role: file.size for role, file in files.items()},
         staged=any(file.path.is_relative_to(directory) for file in files.values()),
+        origins={role: asdict(file.origin) for role, file in files.items()},
     )
 
 
