@@ -1,6 +1,6 @@
 """Whatever the bytes of a shard's files: the right Parquet file, or a typed error and no file.
 
-`LAION_FUZZ_EXAMPLES` sets how many cases each property tries.
+`FUZZ_EXAMPLES` sets how many cases each property tries.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from laion.shards import VECTORS, ShardFiles
 from tests.shard_files import DIMENSION, files_of, path_of, unit_vectors, write_little_shard
 
 ROWS = 12
-EXAMPLES = int(os.environ.get("LAION_FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 LENIENT = Rules(max_bad_vectors=10**9)
 
 fuzz = settings(
     max_examples=EXAMPLES,
     deadline=None,
     database=None,
-    derandomize="LAION_FUZZ_EXAMPLES" not in os.environ,
+    derandomize="FUZZ_EXAMPLES" not in os.environ,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
