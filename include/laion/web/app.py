@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, status
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic import BaseModel, Field
 
 from laion.clickhouse.client import Client
 from laion.clickhouse.identifiers import IDENTIFIER_PATTERN
@@ -26,15 +27,25 @@ from laion.web.board import (
     read_tables,
 )
 from laion.web.encoding import MAX_PICTURE_BYTES, Encoding
+from laion.web.repair import plan_repair
 from laion.web.search import PictureMirror, SearchQuery, find, read_searchable
 from laion.web.security import describe_error, protect, require_own_request
 from laion.web.status import read_functions, read_search_table
 
 DAG_ID = "laion_ingest"
+MAX_SHARDS_CHARS = 100_000
+"""Of an expression: some ten thousand shards, one by one."""
 
 Table = Annotated[str, Query(pattern=f"^{IDENTIFIER_PATTERN}$")]
 Dataset = Annotated[str, Query(max_length=100)]
 Cursor = Annotated[int, Query(ge=0, le=2**62)]
+
+
+class BackfillQuery(BaseModel):
+    """The shards to load again, such as "0-9,12"."""
+
+    table: str = Field(pattern=f"^{IDENTIFIER_PATTERN}$")
+    shards: str = Field(max_length=MAX_SHARDS_CHARS)
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,17 @@ def create_app(backend: Backend) -> FastAPI:
             backend.source_urls(attempts[0].dag_id, attempts[0].run_id, shard) if attempts else {}
         )
         return _json({"attempts": [asdict(attempt) for attempt in attempts], "sources": dict(urls)})
+
+    @app.post("/board/backfill", dependencies=[Depends(require_own_request)])
+    def dry_run_backfill(
+        request: BackfillQuery, may_trigger: Annotated[bool, Depends(backend.may_trigger)]
+    ) -> Response:
+        """What loading some shards again would do. The browser then asks Airflow for the run."""
+        if not may_trigger:
+            raise HTTPException(status.HTTP_403_FORBIDDEN)
+        with backend.clickhouse() as client:
+            active_runs = backend.active_runs()
+            return _json(asdict(plan_repair(client, request.table, request.shards, active_runs)))
 
     @app.get("/board/state")
     def send_state(table: Table) -> Response:

@@ -18,6 +18,7 @@ from laion.errors import (
     LaionError,
     RowMissing,
     SearchTableMissing,
+    TableMismatch,
 )
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ _SHOWN = {
     BadImage: 400,
     RowMissing: 404,
     SearchTableMissing: 404,
+    TableMismatch: 409,
     EncoderMissing: 501,
 }
 """Errors whose text is meant for the caller and names nothing that is not theirs to know."""
