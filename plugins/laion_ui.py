@@ -8,19 +8,22 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 
+def _view(page: str) -> dict[str, Any]:
+    return {
+        "name": page.capitalize(),
+        "href": f"laion/{page}",
+        "url_route": f"laion-{page}",
+        "icon": f"laion/static/{page}.svg",
+        "icon_dark_mode": f"laion/static/{page}-dark.svg",
+        "destination": "nav",
+        "nav_top_level": True,
+    }
+
+
 class LaionUi(AirflowPlugin):
     name = "laion_ui"
 
-    external_views = [  # noqa: RUF012
-        {
-            "name": "Shards",
-            "href": "laion/shards",
-            "url_route": "laion-shards",
-            "destination": "nav",
-            "icon": "laion/static/shards.svg",
-            "icon_dark_mode": "laion/static/shards-dark.svg",
-        },
-    ]
+    external_views = [_view("shards"), _view("search")]  # noqa: RUF012
 
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]

@@ -220,6 +220,10 @@ class RecallTooLow(ClickHouseError):
     """The new search table finds too little; it was not put in place."""
 
 
+class SearchTableMissing(ClickHouseError):
+    """A table has no search table yet."""
+
+
 class RowMissing(ClickHouseError):
     """There is no row with the id that a search starts from."""
 
@@ -237,6 +241,10 @@ class ModelNotFetched(LaionError):
 
 class EncodingFailed(LaionError):
     """A model gave no usable vector for a text or a picture."""
+
+
+class EncoderMissing(LaionError):
+    """Nothing at hand turns words, or pictures, into vectors of this dataset."""
 
 
 class BadImage(LaionError):

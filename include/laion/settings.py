@@ -94,6 +94,11 @@ class Settings(BaseSettings):
     pages_timeout_s: float = Field(
         30, gt=0, description="Seconds that a query of the pages may take."
     )
+    pictures_mirror: str = Field(
+        "",
+        description="Where the page Search finds pictures instead of at their own addresses: "
+        "pairs `https://host/=https://mirror/`, separated by commas.",
+    )
     models_dir: str = Field("", description="Directory of models by name; see docs/udf.md.")
     udf_scripts_dir: str = Field(
         "", description="The ClickHouse server's user_scripts, as a worker of Airflow sees it."

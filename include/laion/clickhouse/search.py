@@ -5,6 +5,7 @@ Index searches use the settings that the recall gate found and stored for the ta
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from laion.clickhouse.client import Client, typed_errors
-from laion.clickhouse.identifiers import quote_identifier, search_table
+from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table
 from laion.clickhouse.statements import statement
 from laion.errors import BadRequest, RowMissing
 from laion.shards import VECTORS
@@ -92,13 +93,23 @@ class Hit:
 class SearchResult:
     """Hits, nearest first; how they were found, and the seconds that took for the client.
 
-    `sql` is the statement that was run, with parameters in braces and its settings.
+    `sql` is the statement that was run, with its settings, and the `parameters` that stand in
+    braces there.
     """
 
     hits: list[Hit]
     seconds: float
     sql: str
     is_exact: bool
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def runnable_sql(self) -> str:
+        """Return the statement with its parameters written out, to be run anywhere."""
+        return re.sub(
+            r"\{(\w+):[^}]*\}",
+            lambda found: _literal(self.parameters[found[1]]),
+            self.sql,
+        )
 
 
 @dataclass(frozen=True)
@@ -163,12 +174,11 @@ def search(
         },
     )
     began = time.perf_counter()
+    parameters["limit"] = limit
     with typed_errors(f"search {search_table(table)}"):
         while True:
             settings = {"use_skip_indexes": 0} if exact else profile.settings()
-            rows = client.query(
-                query, parameters={**parameters, "limit": limit}, settings=settings
-            ).result_rows
+            rows = client.query(query, parameters=parameters, settings=settings).result_rows
             if exact or not wheres or len(rows) >= limit:
                 break
             multiplier = max(profile.multiplier, 1) * WIDEN
@@ -176,7 +186,8 @@ def search(
             exact = multiplier > MAX_MULTIPLIER or multiplier * limit > MAX_CANDIDATES
     seconds = time.perf_counter() - began
     shown = ", ".join(f"{name} = {value}" for name, value in settings.items())
-    return SearchResult([Hit(*row) for row in rows], seconds, f"{query}\nSETTINGS {shown}", exact)
+    hits = [Hit(*row) for row in rows]
+    return SearchResult(hits, seconds, f"{query}\nSETTINGS {shown}", exact, parameters)
 
 
 def read_profile(client: Client, table: str, column: str) -> tuple[SearchProfile, str]:
@@ -199,12 +210,21 @@ def search_tutorial(
         parameters = {"target": as_parameter(target), "limit": limit}
         rows = client.query(query, parameters=parameters).result_rows
         seconds = time.perf_counter() - began
-    return SearchResult([Hit(*row) for row in rows], seconds, query, is_exact=True)
+    return SearchResult([Hit(*row) for row in rows], seconds, query, True, parameters)
 
 
 def as_parameter(vector: Sequence[float]) -> list[float]:
     """Return a vector as numbers whose text is no longer than float32 needs: half as many bytes."""
     return [float(text) for text in np.asarray(vector, np.float32).astype(str)]
+
+
+def _literal(value: Any) -> str:
+    """Return a parameter as ClickHouse's SQL writes it."""
+    if isinstance(value, str):
+        return quote_string(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_literal, value))}]"
+    return str(value)
 
 
 def _checked(column: str) -> str:

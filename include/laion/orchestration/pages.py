@@ -44,6 +44,8 @@ def create_pages() -> FastAPI:
             may_trigger=_may_trigger,
             active_runs=_active_runs,
             source_urls=_source_urls,
+            models_dir=get_settings().models_dir,
+            pictures_mirror=get_settings().pictures_mirror,
         )
     )
 

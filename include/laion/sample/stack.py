@@ -21,6 +21,7 @@ from clickhouse_connect.driver.client import Client
 
 from laion.errors import AirflowRefused, ProcessFailed
 from laion.sample.airflow_api import AirflowApi
+from laion.sample.dataset import URL_BASE
 from laion.sample.model import MODELS
 from laion.sample.pictures import write_example_pictures
 from laion.sample.processes import Process, free_port, start, wait_until
@@ -215,6 +216,7 @@ class Stack:
             "AIRFLOW_CONN_CLICKHOUSE_DEFAULT": json.dumps(connection),
             "LAION_STAGING_URI": (self.state / "staging").as_uri(),
             "LAION_SAMPLE_SOURCE": source_url,
+            "LAION_PICTURES_MIRROR": f"{URL_BASE}/={source_url}/",
             "LAION_MODELS_DIR": str(MODELS),
             "LAION_UDF_SCRIPTS_DIR": str(self.state / "clickhouse" / "user_scripts"),
             "LAION_UDF_FUNCTIONS_DIR": str(self.state / "clickhouse" / "user_defined_functions"),

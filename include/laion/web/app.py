@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, status
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic import BaseModel, Field
 
 from laion.clickhouse.client import Client
 from laion.clickhouse.identifiers import IDENTIFIER_PATTERN
@@ -25,14 +26,26 @@ from laion.web.board import (
     read_history,
     read_tables,
 )
-from laion.web.security import describe_error, protect
+from laion.web.encoding import MAX_PICTURE_BYTES, Encoding
+from laion.web.repair import plan_repair
+from laion.web.search import PictureMirror, SearchQuery, find, read_searchable
+from laion.web.security import describe_error, protect, require_own_request
 from laion.web.status import read_functions, read_search_table
 
 DAG_ID = "laion_ingest"
+MAX_SHARDS_CHARS = 100_000
+"""Of an expression: some ten thousand shards, one by one."""
 
 Table = Annotated[str, Query(pattern=f"^{IDENTIFIER_PATTERN}$")]
 Dataset = Annotated[str, Query(max_length=100)]
 Cursor = Annotated[int, Query(ge=0, le=2**62)]
+
+
+class BackfillQuery(BaseModel):
+    """The shards to load again, such as "0-9,12"."""
+
+    table: str = Field(pattern=f"^{IDENTIFIER_PATTERN}$")
+    shards: str = Field(max_length=MAX_SHARDS_CHARS)
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,8 @@ class Backend:
     `clickhouse` opens a client that only reads. `may_read` is a FastAPI dependency that raises
     HTTPException 401 or 403, `may_trigger` one that returns whether the caller may start runs.
     `active_runs` are the ids of the runs that are queued or running. `source_urls` returns the
-    files of a shard as a run planned them, by role; empty when the run is gone.
+    files of a shard as a run planned them, by role; empty when the run is gone. `models_dir` and
+    `pictures_mirror` are the settings of these names.
     """
 
     clickhouse: Callable[[], AbstractContextManager[Client]]
@@ -50,6 +64,8 @@ class Backend:
     may_trigger: Callable[..., bool]
     active_runs: Callable[[], Collection[str]]
     source_urls: Callable[[str, str, int], Mapping[str, str]]
+    models_dir: str = ""
+    pictures_mirror: str = ""
 
 
 def create_app(backend: Backend) -> FastAPI:
@@ -110,6 +126,17 @@ def create_app(backend: Backend) -> FastAPI:
         )
         return _json({"attempts": [asdict(attempt) for attempt in attempts], "sources": dict(urls)})
 
+    @app.post("/board/backfill", dependencies=[Depends(require_own_request)])
+    def dry_run_backfill(
+        request: BackfillQuery, may_trigger: Annotated[bool, Depends(backend.may_trigger)]
+    ) -> Response:
+        """What loading some shards again would do. The browser then asks Airflow for the run."""
+        if not may_trigger:
+            raise HTTPException(status.HTTP_403_FORBIDDEN)
+        with backend.clickhouse() as client:
+            active_runs = backend.active_runs()
+            return _json(asdict(plan_repair(client, request.table, request.shards, active_runs)))
+
     @app.get("/board/state")
     def send_state(table: Table) -> Response:
         """The search table, its recall and the SQL functions."""
@@ -123,6 +150,35 @@ def create_app(backend: Backend) -> FastAPI:
             }
         )
 
+    encoding = Encoding(backend.models_dir)
+    mirror = PictureMirror.parse(backend.pictures_mirror)
+
+    @app.get("/search")
+    def show_search() -> HTMLResponse:
+        """The page *Search*."""
+        data: dict[str, Any] = {"tables": [], "max_picture_bytes": MAX_PICTURE_BYTES}
+        code = 200
+        try:
+            with backend.clickhouse() as client:
+                data["tables"] = [asdict(choice) for choice in read_searchable(client)]
+        except LaionError as error:
+            code, data["error"] = describe_error(error)
+        return HTMLResponse(pages.get_template("search.html").render(data=data), code)
+
+    @app.get("/search/results")
+    def search_words_or_row(request: SearchQuery) -> Response:
+        """Rows near to words, or to a row."""
+        with backend.clickhouse() as client:
+            return _json(find(client, request, encoding, mirror))
+
+    @app.post("/search/results", dependencies=[Depends(require_own_request)])
+    def search_picture(
+        request: SearchQuery, picture: Annotated[bytes, Depends(read_picture)]
+    ) -> Response:
+        """Rows near to the picture that is the body."""
+        with backend.clickhouse() as client:
+            return _json(find(client, request, encoding, mirror, picture))
+
     @app.get("/static/{name}")
     def send_asset(name: str, request: Request) -> Response:
         """A script or a style."""
@@ -135,6 +191,19 @@ def create_app(backend: Backend) -> FastAPI:
         return Response(asset.content, media_type=asset.media_type, headers=headers)
 
     return app
+
+
+async def read_picture(request: Request) -> bytes:
+    """Return the body of a request, and not a byte more than a picture may have."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_PICTURE_BYTES:
+            raise HTTPException(
+                status.HTTP_413_CONTENT_TOO_LARGE,
+                f"A picture may have {MAX_PICTURE_BYTES >> 20} MiB.",
+            )
+    return bytes(body)
 
 
 def _json(value: Any) -> Response:

@@ -23,6 +23,8 @@ STATES = (
     "mismatched",
 )
 """In the order of a shard's way; a cell names its state by the position here."""
+IN_WORK = frozenset({"queued", "downloading", "converting", "loading"})
+"""The states of a shard that an active run takes care of."""
 
 WINDOW_S = 600
 """How far back throughput looks."""

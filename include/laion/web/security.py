@@ -14,8 +14,11 @@ from laion.errors import (
     BadRequest,
     ClickHouseBusy,
     ClickHouseUnreachable,
+    EncoderMissing,
     LaionError,
     RowMissing,
+    SearchTableMissing,
+    TableMismatch,
 )
 
 log = logging.getLogger(__name__)
@@ -38,8 +41,15 @@ CONTENT_SECURITY_POLICY = "; ".join(
 # Search shows pictures from wherever the dataset found them.
 IMAGES_OF_SEARCH = "'self' blob: http: https:"
 
-_SHOWN = {BadRequest: 400, BadImage: 400, RowMissing: 404}
-"""Errors about what the caller sent: their text goes to the caller."""
+_SHOWN = {
+    BadRequest: 400,
+    BadImage: 400,
+    RowMissing: 404,
+    SearchTableMissing: 404,
+    TableMismatch: 409,
+    EncoderMissing: 501,
+}
+"""Errors whose text is meant for the caller and names nothing that is not theirs to know."""
 
 
 def protect(app: FastAPI) -> None:

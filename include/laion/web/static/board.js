@@ -1,4 +1,5 @@
 // The page Shards: draws the board that came with the page, then asks for changes.
+import { backfill } from "./backfill.js";
 import { details, readDetails } from "./details.js";
 import { ask, byId, bytes, duration, el, formatShards, number, pageData, parseShards, short } from "./dom.js";
 import { Grid, LABELS } from "./grid.js";
@@ -12,7 +13,7 @@ const STATE_EVERY_MS = 15000;
 const MIN_PACE_S = 5;
 const IN_WORK = ["queued", "downloading", "converting", "loading"];
 
-const { states, tables = [], board, error } = pageData();
+const { states, dag_id: dagId, may_trigger: mayTrigger, tables = [], board, error } = pageData();
 let { table, dataset, rows_expected: rowsExpected } = board ?? {};
 let cursor = board?.changes.cursor ?? 0;
 let pace = board?.changes.pace;
@@ -50,6 +51,8 @@ function showTotals() {
   });
   byId("progress").replaceChildren(...parts);
   showChips(found);
+  byId("backfill-failed").hidden = !mayTrigger;
+  byId("backfill-failed").disabled = !found.failed;
   return left;
 }
 
@@ -85,6 +88,8 @@ function showSelection() {
   const field = byId("expression");
   if (document.activeElement !== field) field.value = formatShards(grid.selected);
   byId("selection").textContent = count ? `${number(count)} selected` : "";
+  byId("backfill").hidden = !mayTrigger;
+  byId("backfill").disabled = !count;
 }
 
 byId("expression").addEventListener("input", (event) => {
@@ -93,6 +98,18 @@ byId("expression").addEventListener("input", (event) => {
   event.target.setAttribute("aria-invalid", shards === null);
   if (shards) grid.select(shards);
 });
+
+async function startBackfill(shards) {
+  const runId = await backfill(table, dagId, shards);
+  if (!runId) return;
+  const run = el("a", { href: `../dags/${dagId}/runs/${encodeURIComponent(runId)}`, "data-airflow": true }, runId);
+  byId("started").replaceChildren("Started run ", run, ".");
+  byId("started").hidden = false;
+  grid.select([]);
+}
+
+byId("backfill").addEventListener("click", () => startBackfill(grid.selected));
+byId("backfill-failed").addEventListener("click", () => startBackfill(new Set(grid.shardsIn("failed"))));
 
 async function open(shard) {
   opened = shard;
@@ -125,7 +142,7 @@ function close() {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && opened !== null) close();
+  if (event.key === "Escape" && opened !== null && !byId("dialog").open) close();
 });
 
 function showError(text) {

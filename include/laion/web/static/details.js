@@ -21,7 +21,7 @@ export function details(cell, states, history, onClose) {
   );
   if (history === null) return [head, el("p", { class: "soft" }, "Reading the ledger …")];
   if (history instanceof Error) return [head, el("p", { class: "notice" }, history.message)];
-  return [head, facts(cell, state, history.attempts), sources(history.sources), ...history.attempts.map(attempt)];
+  return [head, facts(cell, state, history.attempts), sources(history.sources), ...history.attempts.map((one, i) => attempt(one, i > 0))];
 }
 
 function facts([, , isPublished, rows, size], state, attempts) {
@@ -59,7 +59,7 @@ function sources(urls) {
   );
 }
 
-function attempt({ attempt: name, dag_id, run_id, stages }) {
+function attempt({ attempt: name, dag_id, run_id, stages }, tellsError) {
   const longest = Math.max(...stages.map((stage) => stage.seconds), 0.001);
   const run = el("a", { href: `../dags/${encodeURIComponent(dag_id)}/runs/${encodeURIComponent(run_id)}`, "data-airflow": true }, run_id);
   const body = el("tbody");
@@ -78,7 +78,7 @@ function attempt({ attempt: name, dag_id, run_id, stages }) {
         el("td", {}, stage.log_url ? link(stage.log_url, "log") : null),
       ),
     );
-    if (stage.error) body.append(el("tr", {}, el("td", { colspan: 5 }, el("p", { class: "bad" }, el("b", {}, stage.error_class), ": ", stage.error))));
+    if (stage.error && tellsError) body.append(el("tr", {}, el("td", { colspan: 5 }, el("p", { class: "bad" }, el("b", {}, stage.error_class), ": ", stage.error))));
   }
   return el(
     "section",

@@ -119,7 +119,9 @@ export class Grid {
   #arrange(isNew) {
     const [smallest, largest] = this.cells.size > MANY ? SIZES.many : SIZES.few;
     const room = this.root.clientWidth - LABEL_WIDTH;
-    const columns = COLUMNS.findLast((count) => count * (smallest + GAP) <= room) ?? COLUMNS[0];
+    const enough = COLUMNS.find((count) => count > Math.max(0, ...this.cells.keys())) ?? Infinity;
+    const fits = (count) => count <= enough && count * (smallest + GAP) <= room;
+    const columns = COLUMNS.findLast(fits) ?? COLUMNS[0];
     const size = Math.min(largest, Math.max(smallest, Math.floor(room / columns) - GAP));
     this.root.style.setProperty("--columns", columns);
     this.root.style.setProperty("--size", `${size}px`);
