@@ -10,11 +10,19 @@ from pydantic import ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from laion.errors import BadSetting
+from laion.machine import count_cores, fitting_shards, fitting_tasks
+from laion.urls import local_path
 
 
 def _default_staging_uri() -> str:
     airflow_home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser().absolute()
     return (airflow_home / "laion-staging").as_uri()
+
+
+def _default_shards_in_flight(staging_uri: str) -> int:
+    if staging_uri.startswith("file://"):
+        return fitting_shards(local_path(staging_uri))
+    return 2 * count_cores()
 
 
 class Settings(BaseSettings):
@@ -36,7 +44,7 @@ class Settings(BaseSettings):
         description="Directory (`file://…`) for files between download and load; workers share it.",
     )
     max_shards_in_flight: int = Field(
-        default_factory=lambda: 2 * (os.cpu_count() or 1),
+        default_factory=lambda known: _default_shards_in_flight(known.get("staging_uri", "")),
         ge=1,
         description="Shards that may lie in the staging area at once; a download waits for room.",
     )
@@ -44,12 +52,12 @@ class Settings(BaseSettings):
         4, ge=1, description="Shards downloaded at once, over all runs."
     )
     max_parallel_converts: int = Field(
-        default_factory=lambda: max(1, (os.cpu_count() or 1) // 2),
+        default_factory=fitting_tasks,
         ge=1,
         description="Shards converted at once, over all runs.",
     )
     max_parallel_loads: int = Field(
-        default_factory=lambda: max(1, (os.cpu_count() or 1) // 2),
+        default_factory=fitting_tasks,
         ge=1,
         description="Shards loaded at once, over all runs.",
     )
