@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +28,7 @@ from laion.clickhouse.schema import (
     ensure_ledger,
 )
 from laion.convert import Rules, convert_shard, inspect_shard
-from laion.download import Progress, download_shard
+from laion.download import Progress, changed_files, download_shard
 from laion.errors import AttemptSuperseded, ClickHouseError, ShardsNotPublished
 from laion.orchestration.alerts import deliver
 from laion.orchestration.connections import clickhouse_client
@@ -66,10 +68,12 @@ def download(spec_json: dict[str, Any]) -> dict[str, Any]:
             later = datetime.now(UTC) + timedelta(seconds=WAIT_FOR_ROOM_S)
             raise AirflowRescheduleException(later)  # type: ignore[no-untyped-call]
         with _freeing_on_final_failure(ledger, area, start), ledger.record_stage(start) as result:
-            progress = Progress(spec.label)
+            progress = Progress(spec.label, lambda size: _record_progress(ledger, start, size))
             files = download_shard(spec, attempt, directory, download_options(), progress)
             log.info("%s", progress.describe())
-            result.bytes = sum(files.sizes.values())
+            for role in changed_files(ledger.last_files(spec.table, spec.shard), files.origins):
+                log.warning("%s: %s is another file than the last time.", spec.label, role)
+            result.bytes, result.files = sum(files.sizes.values()), json.dumps(files.origins)
             result.rows_expected = inspect_shard(files)
     return files.to_json()
 
@@ -171,6 +175,14 @@ def confirm() -> dict[str, Any]:
         "missing": [outcome.shard for outcome in missing],
         "rows": sum(outcome.rows_loaded for outcome in outcomes),
     }
+
+
+def _record_progress(ledger: Ledger, start: ShardEvent, size: int) -> None:
+    """Write how far a download is; a ledger that does not answer just now costs no download."""
+    try:
+        ledger.append([replace(start, bytes=size)])
+    except ClickHouseError as error:
+        log.warning("The progress is not in the ledger: %s", error)
 
 
 @contextmanager

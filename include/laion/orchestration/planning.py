@@ -161,6 +161,7 @@ def _spec(
         dimension=dimension,
         vectors=list(profile.vectors),
         columns=profile.columns,
+        sha256=profile.digests_of(shard),
     )
 
 
