@@ -50,6 +50,7 @@ bench: setup
 	@$(PYTHON) -m bench
 	@$(PYTHON) -m bench.index
 	@$(PYTHON) -m bench.encoders
+	@$(PYTHON) -m bench.downloads
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo --extra s3 pyproject.toml -o requirements.lock

@@ -1,16 +1,13 @@
 """
 # Load an embedding dataset into ClickHouse
 
-Each shard goes through four tasks of its own, `ingest_shard`:
+`preflight` asks source, disks and ClickHouse whether the run can succeed, or fails with everything
+that is in its way; the table is in its log. Then each shard goes through `ingest_shard`:
 
-1. `download_shard` fetches two embedding files and the metadata and checks that they fit together.
-   *Fails when* the source is down, lacks the file or delivers a broken one.
-2. `convert_shard` writes one Parquet file and checks every vector.
-   *Fails when* vectors are zero, not finite or not of unit length.
-3. `load_shard` streams it into a staging table of its own.
-   *Fails when* ClickHouse is down, full or busy.
-4. `validate_shard` counts and hashes the staging table, then replaces the shard's partition of the
-   base table in one step.
+1. `download_shard` fetches its files. *Fails when* the source is down, lacks one, or one is broken.
+2. `convert_shard` writes one Parquet file. *Fails when* vectors are bad or rows do not fit.
+3. `load_shard` streams it to a staging table. *Fails when* ClickHouse is down, full or busy.
+4. `validate_shard` counts and hashes that, then replaces the shard's partition of the base table.
    *Fails when* a load was cut short; it is safe to clear `load_shard`.
 
 Then `confirm_shards` fails the run unless the ledger shows every planned shard published. Beside
@@ -24,7 +21,6 @@ and `encode_image` work, or says why that cannot be. `report` lists what happene
 **When a shard fails**, the good ones are in. Read its log, mend the cause, and either clear the
 failed tasks of this run (*Clear* → *Only failed*) or trigger a new run with `shards` = `failed` or
 `missing`. Clearing any task again is safe: nothing is ever loaded twice or half.
-
 **What happened** is in ClickHouse: `SELECT * FROM shard_status`.
 """
 
@@ -41,6 +37,7 @@ from laion.orchestration.params import ingest_params
 from laion.settings import get_settings
 
 ingest = import_later("laion.orchestration.ingest")
+planning = import_later("laion.orchestration.planning")
 search_index = import_later("laion.orchestration.search_index")
 udfs = import_later("laion.orchestration.udfs")
 
@@ -61,7 +58,11 @@ SHARD_LABEL = "{{ shard_key }}"
 def laion_ingest() -> None:
     @task(execution_timeout=Timeout.PLAN)
     def plan() -> list[dict[str, Any]]:
-        return ingest.plan()
+        return planning.plan()
+
+    @task(execution_timeout=Timeout.PLAN)
+    def preflight(specs: list[dict[str, Any]]) -> list[dict[str, str]]:
+        return planning.preflight(specs)
 
     @task(
         execution_timeout=Timeout.DOWNLOAD,
@@ -140,8 +141,8 @@ def laion_ingest() -> None:
         execution_timeout=Timeout.REPORT,
     )
 
-    buckets = plan_index()
-    ingest_shard.expand(spec=plan()) >> confirm_shards() >> buckets
+    specs, buckets = plan(), plan_index()
+    preflight(specs) >> ingest_shard.expand(spec=specs) >> confirm_shards() >> buckets
     build_index.expand(bucket=buckets) >> measure_recall() >> publish_index() >> check_index
     check_index >> deploy_udfs() >> report
 

@@ -30,6 +30,8 @@ COLUMNS = (*TEXT_COLUMNS, *SIZE_COLUMNS, "similarity", *VECTORS)
 VALUE_ERROR = "Value error, "
 
 VectorName = Literal["image_embedding", "text_embedding"]
+RoleName = Literal["image_embedding", "text_embedding", "metadata"]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PathTemplate = Annotated[str, Field(pattern=r"\{shard\}")]
 
 
@@ -74,7 +76,8 @@ class Profile(BaseModel):
     otherwise than ours; a vector that is among them lies there and not in an npy file.
 
     `dimension` and `shards` are None where only the files can tell, `model` where it is not known
-    which model made the vectors. `metadata_bytes_per_row` is for estimates.
+    which model made the vectors. `metadata_bytes_per_row` is for estimates. `sha256` has the known
+    digests of files, by role and shard.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,6 +94,7 @@ class Profile(BaseModel):
     rows_per_shard: int | None = None
     rows_of_odd_shards: dict[int, int] = {}
     metadata_bytes_per_row: int = Field(155, ge=1)
+    sha256: dict[RoleName, dict[int, Digest]] = {}
     digits: tuple[int, ...] = (1,)
     mirrors: tuple[Mirror, ...] = ()
     layouts: tuple[Layout, ...] = ()
@@ -143,6 +147,11 @@ class Profile(BaseModel):
         """Every layout that a source may have, once."""
         layouts = [*(mirror.layout for mirror in self.mirrors), *self.layouts]
         return tuple(dict.fromkeys(layouts))
+
+    def digests_of(self, shard: int) -> dict[str, str]:
+        """Return the sha256 that files of a shard are known to have, by role."""
+        known = {role: digests.get(shard) for role, digests in self.sha256.items()}
+        return {role: digest for role, digest in known.items() if digest is not None}
 
     def file_bytes(self, shard: int, dimension: int) -> dict[str, int]:
         """Return about how large each file of a shard is; nothing where its rows are not known."""

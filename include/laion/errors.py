@@ -52,6 +52,10 @@ class TooManyShards(BadRequest):
     """A run was asked for more shards than Airflow maps tasks in one go."""
 
 
+class PreflightFailed(BadRequest):
+    """A run cannot succeed as things are: the message lists everything that is in its way."""
+
+
 # The source
 
 

@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     max_parallel_downloads: int = Field(
         4, ge=1, description="Shards downloaded at once, over all runs."
     )
+    max_connections: int = Field(
+        12,
+        ge=1,
+        description="Connections to a source at once, over all downloads; each download gets its "
+        "share. The task preflight takes all of them.",
+    )
     max_parallel_converts: int = Field(
         default_factory=fitting_tasks,
         ge=1,

@@ -83,7 +83,7 @@ def test_no_shard_task_may_outlive_its_staged_files(laion_ingest: DAG) -> None:
 def test_a_shard_passes_its_four_stages_in_order(laion_ingest: DAG) -> None:
     tasks = [laion_ingest.get_task(f"ingest_shard.{name}") for name in SHARD_TASKS]
 
-    assert tasks[0].upstream_task_ids == {"plan"}
+    assert tasks[0].upstream_task_ids == {"plan", "preflight"}
     for earlier, later in itertools.pairwise(tasks):
         assert later.upstream_task_ids == {earlier.task_id}
 

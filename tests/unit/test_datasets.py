@@ -76,6 +76,8 @@ def test_a_name_never_leads_out_of_the_profiles(name: str) -> None:
         ("rows_of_odd_shards = { x = 1 }", "rows_of_odd_shards"),
         ("digits = 4", "digits"),
         ('dtype = "float64"', "dtype"),
+        ('sha256 = { metadata = { 0 = "abc" } }', r"sha256\.metadata\.0"),
+        ("sha256 = { pictures = {} }", r"sha256\.pictures"),
         ('vectors = ["picture"]', "vectors"),
         ("vectors = []", "vectors"),
         ('columns = { colour = "c" }', "columns"),
@@ -180,6 +182,16 @@ def test_the_size_of_files_is_known_from_rows_dimension_and_dtype() -> None:
     assert sizes["image_embedding"] == 128 + 1_000_448 * 512 * 2
     assert sizes["metadata"] == 1_000_448 * 155
     assert load_profile("clip_retrieval").file_bytes(0, 512) == {}
+
+
+def test_digests_are_known_by_role_and_shard() -> None:
+    digest = "0" * 64
+    known = f'title = "Mine"\nsha256 = {{ metadata = {{ 3 = "{digest}" }} }}\n'
+
+    profile = parse_profile("mine", known + LAYOUT)
+
+    assert profile.digests_of(3) == {"metadata": digest}
+    assert profile.digests_of(4) == {}
 
 
 def test_a_vector_inside_the_metadata_file_makes_it_larger() -> None:

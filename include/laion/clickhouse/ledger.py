@@ -50,6 +50,7 @@ class ShardEvent:
     hash: int = 0
     error_class: str = ""
     error: str = ""
+    files: str = ""
 
     def as_row(self) -> dict[str, Any]:
         """Return the event as column values of shard_ledger."""
@@ -66,6 +67,7 @@ class StageResult:
     rows_loaded: int = 0
     bytes: int = 0
     hash: int = 0
+    files: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,12 @@ class Ledger:
             shard=event.shard,
         )
         return [row[0] for row in rows if row[0] != event.attempt]
+
+    def last_files(self, table: str, shard: int) -> dict[str, dict[str, Any]]:
+        """Return what the last download of a shard fetched, by role; nothing when none did."""
+        rows = self._rows("last_files", table=table, shard=shard)
+        found: dict[str, dict[str, Any]] = json.loads(rows[0][0]) if rows else {}
+        return found
 
     def run_outcomes(self, dag_id: str, run_id: str) -> list[ShardOutcome]:
         """Return how every shard planned by a run ended, by shard number."""

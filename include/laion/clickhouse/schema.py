@@ -123,8 +123,11 @@ LEDGER = (
 )
 
 
+MIGRATIONS = ("add_files_to_ledger",)
+
+
 def ensure_ledger(client: Client) -> None:
-    """Create the ledger's tables and views where they are absent."""
+    """Create the ledger's tables and views where they are absent; add columns to older ones."""
     with typed_errors("create the ledger"):
-        for name in LEDGER:
+        for name in (*LEDGER, *MIGRATIONS):
             client.command(statement(name))

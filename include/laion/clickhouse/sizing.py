@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from dataclasses import dataclass, replace
 
-from laion.clickhouse.client import Client, typed_errors
-from laion.errors import BadRequest, ClickHouseAuthFailed, IndexTooLarge, ServerTooOld
+from laion.clickhouse.server import ServerFacts
+from laion.errors import BadRequest, IndexTooLarge
 
-log = logging.getLogger(__name__)
-
-OLDEST_SERVER = (25, 8)
-FIGURES = (("server_settings", "name"), ("asynchronous_metrics", "metric"))
-"""System tables that tell of memory, and their column of names; not every server has both."""
 METRICS = ("cosineDistance", "L2Distance")
 ELEMENT_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "i8": 1.0, "b1": 1 / 8}
 QUANTIZATIONS = tuple(ELEMENT_BYTES)
@@ -83,16 +77,6 @@ class IndexEstimate:
 
 
 @dataclass(frozen=True)
-class ServerFacts:
-    """What a ClickHouse server says of itself; None where it does not tell."""
-
-    version: str
-    memory_bytes: int | None
-    index_cache_bytes: int | None
-    threads: int
-
-
-@dataclass(frozen=True)
 class IndexPlan:
     """Options with everything decided, what they will need, and what was decided or is to mind."""
 
@@ -111,34 +95,6 @@ def estimate_index(
     per_row = dimension * ELEMENT_BYTES[quantization] + 8 * chosen.m + NODE_BYTES
     cpu_ms = BUILD_CPU_MS[quantization] * (dimension / 512) * (options.ef_construction / 128)
     return IndexEstimate(int(vectors * rows * per_row), vectors * rows * cpu_ms / 1000)
-
-
-def read_server(client: Client, memory_bytes: int | None = None) -> ServerFacts:
-    """Ask a server what it is and has; `memory_bytes`, if given, is believed instead.
-
-    Raises ServerTooOld below ClickHouse 25.8, the first whose vector index is complete.
-    """
-    with typed_errors("say what it is"):
-        version, threads = client.query(
-            "SELECT version(), toUInt32(getSetting('max_threads'))"
-        ).result_rows[0]
-    if tuple(int(number) for number in version.split(".")[:2]) < OLDEST_SERVER:
-        raise ServerTooOld(
-            f"the server is ClickHouse {version}; vector_similarity indexes need "
-            f"{'.'.join(map(str, OLDEST_SERVER))} or later. Upgrade it, or start the run with "
-            "build_index off."
-        )
-    figures: dict[str, float] = {}
-    for table, key in FIGURES:
-        figures |= _read_figures(client, table, key)
-    total = figures.get("CGroupMemoryTotal") or figures.get("OSMemoryTotal")
-    known = memory_bytes or figures.get("max_server_memory_usage") or total
-    return ServerFacts(
-        version=version,
-        memory_bytes=int(known) if known else None,
-        index_cache_bytes=_whole(figures.get("vector_similarity_index_cache_size")),
-        threads=threads,
-    )
 
 
 def plan_index(
@@ -223,27 +179,6 @@ def _way_out(dimension: int, asked: str, room: int | None, vectors: int) -> str:
         f"At most {int((room or 0) / per_row):,} rows fit with b1. Load fewer shards, start with "
         "build_index off (searches then read every row), or take a larger server or a cluster."
     )
-
-
-def _read_figures(client: Client, table: str, key: str) -> dict[str, float]:
-    """Return a system table of names and numbers; nothing where it is absent or forbidden."""
-    query = (
-        f"SELECT {key}, toFloat64OrZero(toString(value)) FROM system.{table} "
-        f"WHERE {key} IN ('max_server_memory_usage', 'vector_similarity_index_cache_size', "
-        "'CGroupMemoryTotal', 'OSMemoryTotal')"
-    )
-    try:
-        with typed_errors(f"read system.{table}"):
-            known = client.command(f"EXISTS TABLE system.{table}")
-            rows = client.query(query).result_rows if known else []
-            return {row[0]: row[1] for row in rows}
-    except ClickHouseAuthFailed as refused:
-        log.info("%s", refused)
-        return {}
-
-
-def _whole(number: float | None) -> int | None:
-    return None if number is None else int(number)
 
 
 def main() -> int:

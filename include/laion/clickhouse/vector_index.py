@@ -23,7 +23,8 @@ from laion.clickhouse.materialize import (
     stop_building,
 )
 from laion.clickhouse.schema import column_types, read_identity, table_comment
-from laion.clickhouse.sizing import IndexOptions, format_plan, plan_index, read_server
+from laion.clickhouse.server import read_server
+from laion.clickhouse.sizing import IndexOptions, format_plan, plan_index
 from laion.clickhouse.statements import statement
 from laion.errors import IndexBuildFailed, SearchTableInUse, TableMismatch
 from laion.shards import VECTORS

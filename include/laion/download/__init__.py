@@ -3,6 +3,13 @@
 from laion.download.fetch import FetchedFile, fetch_file
 from laion.download.options import DownloadOptions
 from laion.download.progress import Progress
-from laion.download.shard import download_shard
+from laion.download.shard import changed_files, download_shard
 
-__all__ = ["DownloadOptions", "FetchedFile", "Progress", "download_shard", "fetch_file"]
+__all__ = [
+    "DownloadOptions",
+    "FetchedFile",
+    "Progress",
+    "changed_files",
+    "download_shard",
+    "fetch_file",
+]

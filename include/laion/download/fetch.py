@@ -140,9 +140,10 @@ def _fetch_once(
 ) -> FetchedFile:
     shown = hide_credentials(url)
     known = _resumable(part, shown)
+    wanted = options.checksum or bool(sha256)
     if known is not None and part.size == known.size:
         progress.set_file(part.target.name, known.size, known.size)
-        return _complete(part, known, _hash_file(part, options), sha256)
+        return _complete(part, known, _hash_file(part, wanted), sha256)
     headers = {}
     if known is not None:
         headers = {"Range": f"bytes={part.size}-", "If-Range": known.validator}
@@ -156,7 +157,7 @@ def _fetch_once(
             part.restart(origin)
         _refuse_other_content(response, shown)
         progress.set_file(part.target.name, part.size, origin.size)
-        digest = _hash_file(part, options)
+        digest = _hash_file(part, wanted)
         with _room_for(part, origin):
             for chunk in _chunks(response, part, shown):
                 part.write(chunk)
@@ -231,9 +232,9 @@ def _room_for(part: PartialFile, origin: Origin) -> Iterator[None]:
         yield
 
 
-def _hash_file(part: PartialFile, options: DownloadOptions) -> Digest | None:
+def _hash_file(part: PartialFile, wanted: bool) -> Digest | None:
     """Return the hash of what is here, to be gone on with, or None when none is wanted."""
-    if not options.checksum:
+    if not wanted:
         return None
     with part.path.open("rb") as file:
         return hashlib.file_digest(file, "sha256")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -42,7 +44,15 @@ def download_shard(
         ThreadPoolExecutor(chosen.connections) as pool,
     ):
         jobs = {
-            role: pool.submit(_obtain, urls, directory, role, session, chosen, counter)
+            role: pool.submit(
+                fetch_from_mirrors,
+                urls,
+                _target(directory, role, urls),
+                session,
+                chosen,
+                counter,
+                spec.sha256.get(role, ""),
+            )
             for role, urls in spec.urls.items()
         }
     if errors := [error for job in jobs.values() if (error := job.exception()) is not None]:
@@ -58,28 +68,54 @@ def download_shard(
     )
 
 
-def _obtain(
+def changed_files(
+    before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return the roles whose file has other bytes than before, as far as both times tell.
+
+    Both are the `origins` of downloads, by role.
+    """
+    return [
+        role
+        for role, origin in now.items()
+        if role in before
+        and any(
+            origin.get(key) and before[role].get(key) and origin[key] != before[role][key]
+            for key in ("sha256", "size")
+        )
+    ]
+
+
+def fetch_from_mirrors(
     urls: list[str],
-    directory: Path,
-    role: str,
+    target: Path,
     session: requests.Session,
     options: DownloadOptions,
     progress: Progress,
+    sha256: str = "",
 ) -> FetchedFile:
-    # The role comes first: a layout may give files in different folders the same name.
-    target = directory / f"{role}-{Path(urlsplit(urls[0]).path).name}"
+    """Fetch a file to `target` from the first of `urls` that delivers it; see `fetch_file`.
+
+    A `file://` URL stays in place. When none delivers, the error of one that may later is raised,
+    if there is such.
+    """
     failures: list[SourceError] = []
     for url in _begun_first(urls, target):
         try:
             if is_local(url):
                 return find_local_file(url)
-            return fetch_file(url, target, session, options, progress)
+            return fetch_file(url, target, session, options, progress, sha256)
         except SourceError as error:
             failures.append(error)
             if len(failures) < len(urls):
                 log.warning("%s: %s Asking the next mirror.", progress.label, error)
     # A mirror that may have the file later is worth more tries than one that has not.
     raise next((error for error in failures if error.retryable), failures[0])
+
+
+def _target(directory: Path, role: str, urls: list[str]) -> Path:
+    # The role comes first: a layout may give files in different folders the same name.
+    return directory / f"{role}-{Path(urlsplit(urls[0]).path).name}"
 
 
 def _begun_first(urls: list[str], target: Path) -> list[str]:

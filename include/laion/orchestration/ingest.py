@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from airflow.sdk import conf, get_current_context
+from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from laion.clickhouse.identifiers import staging_table
-from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
+from laion.clickhouse.ledger import Ledger, ShardEvent
 from laion.clickhouse.load import load_shard
 from laion.clickhouse.publish import (
     drop_staging,
@@ -23,76 +25,29 @@ from laion.clickhouse.publish import (
     table_exists,
 )
 from laion.clickhouse.schema import (
-    TableIdentity,
-    ensure_base_table,
     ensure_ledger,
 )
-from laion.clickhouse.shard_facts import read_shard_facts
 from laion.convert import Rules, convert_shard, inspect_shard
-from laion.datasets import Profile, load_profile
-from laion.download import DownloadOptions, Progress, download_shard
-from laion.errors import AttemptSuperseded, ClickHouseError, ShardsNotPublished, TooManyShards
+from laion.download import Progress, changed_files, download_shard
+from laion.errors import AttemptSuperseded, ClickHouseError, ShardsNotPublished
 from laion.orchestration.alerts import deliver
 from laion.orchestration.connections import clickhouse_client
+from laion.orchestration.context import download_options, staging_area
 from laion.orchestration.origin import fails_for_good, task_origin
 from laion.orchestration.params import IngestRequest
 from laion.orchestration.summary import format_digest
-from laion.settings import get_settings
 from laion.shards import (
     ShardFiles,
     ShardParquet,
     ShardSpec,
     StagedShard,
-    format_shards,
-    parse_shards,
 )
-from laion.sources import Source, discover_shards, locate_sources, read_dimension
 from laion.storage import StagingArea
-from laion.urls import hide_credentials
 
 log = logging.getLogger(__name__)
 
 WAIT_FOR_ROOM_S = 10
 ATTEMPT_BYTES = 4
-
-
-def plan() -> list[dict[str, Any]]:
-    """Decide which shards this run loads from where, record it, and return their specs.
-
-    A plan is made once per run: cleared, it returns the same shards in the same order.
-    """
-    context = get_current_context()
-    request, origin = IngestRequest.from_params(context["params"]), task_origin(context)
-    profile = load_profile(request.dataset)
-    with clickhouse_client() as client:
-        ensure_ledger(client)
-        ledger = Ledger(client)
-        frozen = ledger.frozen_shards(origin)
-        shards = _resolve_shards(request, profile, ledger) if frozen is None else _parse(frozen)
-        _check_map_length(shards)
-        if not shards:
-            log.info("No shards to load.")
-            specs: list[ShardSpec] = []
-        else:
-            options = _download_options()
-            sources = locate_sources(profile, request.source, shards[0], options)
-            dimension = profile.dimension or read_dimension(
-                sources[0].urls(shards[0])[profile.vectors[0]], options
-            )
-            identity = TableIdentity(request.dataset, dimension)
-            ensure_base_table(
-                client, request.table, identity, profile.vectors, request.element_type
-            )
-            specs = [_spec(request, profile, sources, dimension, shard) for shard in shards]
-            log.info(
-                "%d shards from %s: %s",
-                len(shards),
-                ", then ".join(hide_credentials(source.base) for source in sources),
-                format_shards(shards),
-            )
-        if frozen is None:
-            _record_plan(ledger, request, origin, specs)
-    return [spec.to_json() for spec in specs]
 
 
 def download(spec_json: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +57,7 @@ def download(spec_json: dict[str, Any]) -> dict[str, Any]:
     holding a worker, while the staging area is full.
     """
     spec = ShardSpec.from_json(spec_json)
-    area = _staging_area()
+    area = staging_area()
     attempt = secrets.token_hex(ATTEMPT_BYTES)
     with _shard_task(spec, "download", attempt) as (ledger, start):
         directory = _take_over(ledger, area, start) or area.claim(spec.table, spec.shard, attempt)
@@ -113,10 +68,12 @@ def download(spec_json: dict[str, Any]) -> dict[str, Any]:
             later = datetime.now(UTC) + timedelta(seconds=WAIT_FOR_ROOM_S)
             raise AirflowRescheduleException(later)  # type: ignore[no-untyped-call]
         with _freeing_on_final_failure(ledger, area, start), ledger.record_stage(start) as result:
-            progress = Progress(spec.label)
-            files = download_shard(spec, attempt, directory, _download_options(), progress)
+            progress = Progress(spec.label, lambda size: _record_progress(ledger, start, size))
+            files = download_shard(spec, attempt, directory, download_options(), progress)
             log.info("%s", progress.describe())
-            result.bytes = sum(files.sizes.values())
+            for role in changed_files(ledger.last_files(spec.table, spec.shard), files.origins):
+                log.warning("%s: %s is another file than the last time.", spec.label, role)
+            result.bytes, result.files = sum(files.sizes.values()), json.dumps(files.origins)
             result.rows_expected = inspect_shard(files)
     return files.to_json()
 
@@ -125,7 +82,7 @@ def convert(files_json: dict[str, Any]) -> dict[str, Any]:
     """Turn a shard's files into one checked Parquet file."""
     files = ShardFiles.from_json(files_json)
     request = IngestRequest.from_params(get_current_context()["params"])
-    area = _staging_area()
+    area = staging_area()
     directory = area.directory(files.spec.table, files.spec.shard, files.attempt)
     with (
         _shard_task(files.spec, "convert", files.attempt) as (ledger, start),
@@ -143,7 +100,7 @@ def load(parquet_json: dict[str, Any]) -> dict[str, Any]:
     parquet = ShardParquet.from_json(parquet_json)
     with (
         _shard_task(parquet.spec, "load", parquet.attempt) as (ledger, start),
-        _freeing_on_final_failure(ledger, _staging_area(), start),
+        _freeing_on_final_failure(ledger, staging_area(), start),
         ledger.record_stage(start) as result,
     ):
         staged = load_shard(ledger.client, parquet, try_number=start.origin.try_number)
@@ -158,7 +115,7 @@ def validate(staged_json: dict[str, Any]) -> int:
     A shard that a later attempt has published meanwhile is left as that attempt made it.
     """
     staged = StagedShard.from_json(staged_json)
-    spec, attempt, area = staged.parquet.spec, staged.parquet.attempt, _staging_area()
+    spec, attempt, area = staged.parquet.spec, staged.parquet.attempt, staging_area()
     keep = IngestRequest.from_params(get_current_context()["params"]).keep_parquet
     with _shard_task(spec, "validate", attempt) as (ledger, start):
         client = ledger.client
@@ -220,88 +177,12 @@ def confirm() -> dict[str, Any]:
     }
 
 
-def _resolve_shards(request: IngestRequest, profile: Profile, ledger: Ledger) -> list[int]:
-    """Return the shards that the param names, sorted; words are looked up now."""
-    match request.shards:
-        case "":
-            return []
-        case "all" if profile.shards is None:
-            return discover_shards(profile, request.source, _download_options())
-        case "all":
-            return profile.all_shards()
-        case "failed":
-            return ledger.failed_shards(request.table)
-        case "missing":
-            known = ledger.planned_shards(request.table)
-            if profile.shards is not None:
-                known = sorted({*known, *profile.all_shards()})
-            held = {
-                fact.shard
-                for fact in read_shard_facts(ledger.client, request.table)
-                if fact.is_held
-            }
-            return sorted(set(known) - held)
-        case expression:
-            return profile.check_shards(parse_shards(expression))
-
-
-def _parse(frozen: str) -> list[int]:
-    return parse_shards(frozen) if frozen else []
-
-
-def _check_map_length(shards: list[int]) -> None:
-    limit = conf.getint("core", "max_map_length")
-    if len(shards) > limit:
-        raise TooManyShards(
-            f"shards: {len(shards):,} shards, but Airflow maps at most {limit:,} tasks in one go; "
-            "set AIRFLOW__CORE__MAX_MAP_LENGTH higher or load a range at a time, such as "
-            f"{format_shards(shards[:limit])[:60]!r}"
-        )
-
-
-def _spec(
-    request: IngestRequest, profile: Profile, sources: list[Source], dimension: int, shard: int
-) -> ShardSpec:
-    places = [source.urls(shard) for source in sources]
-    return ShardSpec(
-        dataset=request.dataset,
-        table=request.table,
-        shard=shard,
-        urls={role: [urls[role] for urls in places] for role in profile.roles},
-        rows=profile.rows_of(shard),
-        dimension=dimension,
-        vectors=list(profile.vectors),
-        columns=profile.columns,
-    )
-
-
-def _record_plan(
-    ledger: Ledger, request: IngestRequest, origin: TaskOrigin, specs: list[ShardSpec]
-) -> None:
-    if specs:
-        ledger.append(
-            [
-                ShardEvent(
-                    table=spec.table,
-                    shard=spec.shard,
-                    dataset=spec.dataset,
-                    origin=origin,
-                    stage="plan",
-                    state="planned",
-                    rows_expected=spec.rows or 0,
-                )
-                for spec in specs
-            ]
-        )
-    # Written last: a plan without this row is made again.
-    ledger.record_run(
-        origin,
-        table=request.table,
-        dataset=request.dataset,
-        source=", ".join(hide_credentials(url.strip()) for url in request.source.split(",")),
-        shards=format_shards([spec.shard for spec in specs]),
-        params={**request.__dict__, "source": hide_credentials(request.source)},
-    )
+def _record_progress(ledger: Ledger, start: ShardEvent, size: int) -> None:
+    """Write how far a download is; a ledger that does not answer just now costs no download."""
+    try:
+        ledger.append([replace(start, bytes=size)])
+    except ClickHouseError as error:
+        log.warning("The progress is not in the ledger: %s", error)
 
 
 @contextmanager
@@ -360,15 +241,3 @@ def _keep_parquet(path: Path, area: StagingArea, spec: ShardSpec) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     path.replace(kept)
     log.info("%s: kept as %s", spec.label, kept)
-
-
-def _download_options() -> DownloadOptions:
-    settings = get_settings()
-    return DownloadOptions(
-        connect_timeout_s=settings.connect_timeout_s, read_timeout_s=settings.read_timeout_s
-    )
-
-
-def _staging_area() -> StagingArea:
-    settings = get_settings()
-    return StagingArea.from_uri(settings.staging_uri, settings.max_shards_in_flight)

@@ -333,3 +333,25 @@ class TestAttempts:
         record(ledger, 1, "download started", attempt="cccc0003", run_id="run_2")
 
         assert ledger.attempts(event(1, "download", "started", SECOND)) == [FIRST]
+
+
+class TestFiles:
+    def test_the_files_of_the_last_download_are_found(self, ledger: Ledger) -> None:
+        for size in (5, 6):
+            with ledger.record_stage(event(1, "download", "started")) as result:
+                result.files = json.dumps({"metadata": {"size": size}})
+        with ledger.record_stage(event(1, "convert", "started")):
+            pass
+
+        assert ledger.last_files(TABLE, 1) == {"metadata": {"size": 6}}
+
+    def test_a_shard_that_was_never_fetched_has_none(self, ledger: Ledger) -> None:
+        assert ledger.last_files(TABLE, 1) == {}
+
+    def test_progress_leaves_a_download_under_way(self, ledger: Ledger) -> None:
+        start = event(1, "download", "started")
+        with ledger.record_stage(start):
+            ledger.append([replace(start, bytes=500)])
+
+            assert status(ledger, 1)["last_state"] == "started"
+            assert rows(ledger, "bytes") == [(0,), (500,)]

@@ -8,16 +8,15 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from laion.clickhouse import sizing
+from laion.clickhouse.server import ServerFacts
 from laion.clickhouse.sizing import (
     QUANTIZATIONS,
     IndexOptions,
-    ServerFacts,
     estimate_index,
     format_plan,
     plan_index,
-    read_server,
 )
-from laion.errors import BadRequest, IndexTooLarge, ServerTooOld
+from laion.errors import BadRequest, IndexTooLarge
 from tests.shard_files import unit_vectors
 
 LAION_ROWS = 407_314_954
@@ -123,36 +122,6 @@ class TestCommand:
         small, large = capsys.readouterr().out.split("1000 GB:")
         assert "64 GB:\n  refused: " in small
         assert "Index i8" in large
-
-
-class TestServer:
-    def test_it_tells_version_memory_cache_and_threads(self, client: Client) -> None:
-        server = read_server(client)
-
-        assert server.version == client.server_version
-        assert server.memory_bytes is not None
-        assert server.memory_bytes > GB
-        assert server.index_cache_bytes is not None
-        assert server.threads >= 1
-
-    def test_the_memory_given_is_believed(self, client: Client) -> None:
-        assert read_server(client, 256 * GB).memory_bytes == 256 * GB
-
-    def test_a_server_without_these_tables_has_unknown_memory(
-        self, client: Client, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The tables are renamed, since no server without them can be had here."""
-        monkeypatch.setattr(sizing, "FIGURES", (("absent_settings", "name"),))
-
-        assert read_server(client).memory_bytes is None
-
-    def test_a_server_that_is_too_old_is_refused_with_the_reason(
-        self, client: Client, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(sizing, "OLDEST_SERVER", (99, 1))
-
-        with pytest.raises(ServerTooOld, match=r"need 99\.1 or later"):
-            read_server(client)
 
 
 class TestOptions:

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from laion.download import download_shard
-from laion.errors import LaionError, SourceIncomplete, SourceMissing, SourceUnreachable
+from laion.download import changed_files, download_shard
+from laion.errors import (
+    ChecksumMismatch,
+    LaionError,
+    SourceIncomplete,
+    SourceMissing,
+    SourceUnreachable,
+)
 from laion.shards import ROLES, ShardFiles, ShardSpec
 from tests.shard_files import ATTEMPT, spec_of, write_little_shard
 from tests.unit.download.conftest import OPTIONS
@@ -54,6 +60,34 @@ class TestShard:
 
         with pytest.raises(SourceMissing, match=r"^shard 00000: .*text_emb_0\.npy"):
             download_shard(spec_of(mirror.url), ATTEMPT, target, OPTIONS)
+
+    def test_a_digest_that_is_known_is_checked(
+        self, mirror: Mirror, source: ShardFiles, target: Path
+    ) -> None:
+        spec = replace(spec_of(mirror.url), sha256={"metadata": "0" * 64})
+
+        with pytest.raises(ChecksumMismatch, match=r"metadata_0\.parquet"):
+            download_shard(spec, ATTEMPT, target, replace(OPTIONS, checksum=False))
+
+
+class TestChanges:
+    @pytest.mark.parametrize(
+        ("before", "now", "changed"),
+        [
+            ({"sha256": "a", "size": 5}, {"sha256": "a", "size": 5}, False),
+            ({"sha256": "a", "size": 5}, {"sha256": "b", "size": 5}, True),
+            ({"sha256": "", "size": 5}, {"sha256": "b", "size": 5}, False),
+            ({"sha256": "", "size": 5}, {"sha256": "", "size": 6}, True),
+            ({"size": 5, "etag": "1"}, {"size": 5, "etag": "2"}, False),
+        ],
+    )
+    def test_a_file_has_changed_when_its_bytes_have(
+        self, before: dict[str, object], now: dict[str, object], changed: bool
+    ) -> None:
+        assert bool(changed_files({"metadata": before}, {"metadata": now})) is changed
+
+    def test_a_file_that_was_never_there_has_not_changed(self) -> None:
+        assert changed_files({}, {"metadata": {"size": 5}}) == []
 
 
 class TestMirrors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from laion.errors import TooManyShards
-from laion.orchestration.ingest import _check_map_length
+from laion.orchestration.planning import _check_map_length
 
 
 def test_more_shards_than_airflow_maps_are_refused_with_the_settings_name() -> None:

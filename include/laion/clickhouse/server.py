@@ -1,0 +1,147 @@
+"""What a ClickHouse server is, has and allows: version, memory, disks, settings, grants."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.statements import statement
+from laion.errors import ClickHouseAuthFailed, ClickHouseError, ServerTooOld
+
+log = logging.getLogger(__name__)
+
+OLDEST_SERVER = (25, 8)
+"""The first whose vector index is complete."""
+
+FIGURES = (("server_settings", "name"), ("asynchronous_metrics", "metric"))
+"""System tables that tell of memory, and their column of names; not every server has both."""
+
+GRANTS = ("SELECT", "INSERT", "CREATE TABLE", "CREATE VIEW", "DROP TABLE", "ALTER TABLE")
+"""What a run needs on the database of the connection."""
+
+SETTINGS = ("readonly", "max_execution_time", "max_memory_usage")
+"""Settings of the connection's user that can end a load or a build before its time."""
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What a ClickHouse server says of itself; None where it does not tell."""
+
+    version: str
+    memory_bytes: int | None
+    index_cache_bytes: int | None
+    threads: int
+    drop_limit_bytes: int | None = None
+
+    @property
+    def is_old(self) -> bool:
+        """Return whether its vector index lacks something that is needed."""
+        return tuple(int(number) for number in self.version.split(".")[:2]) < OLDEST_SERVER
+
+
+def inspect_server(client: Client, memory_bytes: int | None = None) -> ServerFacts:
+    """Ask a server what it is and has; `memory_bytes`, if given, is believed instead."""
+    with typed_errors("say what it is"):
+        version, threads = client.query(
+            "SELECT version(), toUInt32(getSetting('max_threads'))"
+        ).result_rows[0]
+    figures: dict[str, float] = {}
+    for table, key in FIGURES:
+        figures |= _read_figures(client, table, key)
+    total = figures.get("CGroupMemoryTotal") or figures.get("OSMemoryTotal")
+    known = memory_bytes or figures.get("max_server_memory_usage") or total
+    return ServerFacts(
+        version=version,
+        memory_bytes=int(known) if known else None,
+        index_cache_bytes=_whole(figures.get("vector_similarity_index_cache_size")),
+        threads=threads,
+        drop_limit_bytes=_whole(figures.get("max_table_size_to_drop")) or None,
+    )
+
+
+def read_server(client: Client, memory_bytes: int | None = None) -> ServerFacts:
+    """Return what a server is that is to build a vector index. Raises ServerTooOld."""
+    server = inspect_server(client, memory_bytes)
+    if server.is_old:
+        raise ServerTooOld(too_old(server))
+    return server
+
+
+def too_old(server: ServerFacts) -> str:
+    """Return what is to be done about an old server."""
+    return (
+        f"the server is ClickHouse {server.version}; vector_similarity indexes need "
+        f"{'.'.join(map(str, OLDEST_SERVER))} or later. Upgrade it, or start the run with "
+        "build_index off."
+    )
+
+
+def free_disk_bytes(client: Client) -> int | None:
+    """Return the free bytes of all disks of the server, or None where it does not tell."""
+    try:
+        with typed_errors("read system.disks"):
+            rows = client.query("SELECT sum(unreserved_space) FROM system.disks").result_rows
+    except ClickHouseAuthFailed as refused:
+        log.info("%s", refused)
+        return None
+    return int(rows[0][0])
+
+
+def rows_by_shard(client: Client, table: str) -> dict[int, int]:
+    """Return the rows of every shard that a base table holds; nothing when there is no table."""
+    with typed_errors(f"count the rows of {table}"):
+        rows = client.query(statement("rows_by_shard"), parameters={"table": table}).result_rows
+    return {int(shard): int(count) for shard, count in rows}
+
+
+def limiting_settings(client: Client) -> dict[str, int]:
+    """Return those of SETTINGS that are not 0, which stands for no limit."""
+    with typed_errors("read its settings"):
+        rows = client.query(
+            "SELECT name, toInt64OrZero(value) FROM system.settings "
+            "WHERE name IN {names:Array(String)}",
+            parameters={"names": list(SETTINGS)},
+        ).result_rows
+    return {name: int(value) for name, value in rows if int(value)}
+
+
+def missing_grants(client: Client) -> list[str] | None:
+    """Return those of GRANTS that the user lacks, or None where the server cannot say."""
+    with typed_errors("name its database"):
+        database = str(client.command("SELECT currentDatabase()"))
+    missing = []
+    for grant in GRANTS:
+        try:
+            with typed_errors(f"check the grant {grant}"):
+                granted = client.command(
+                    statement("check_grant", database=database, literals={"grant": grant})
+                )
+        except ClickHouseError as error:
+            # CHECK GRANT came with ClickHouse 24.10.
+            log.info("%s", error)
+            return None
+        if not int(str(granted)):
+            missing.append(grant)
+    return missing
+
+
+def _read_figures(client: Client, table: str, key: str) -> dict[str, float]:
+    """Return a system table of names and numbers; nothing where it is absent or forbidden."""
+    query = (
+        f"SELECT {key}, toFloat64OrZero(toString(value)) FROM system.{table} "
+        f"WHERE {key} IN ('max_server_memory_usage', 'vector_similarity_index_cache_size', "
+        "'max_table_size_to_drop', 'CGroupMemoryTotal', 'OSMemoryTotal')"
+    )
+    try:
+        with typed_errors(f"read system.{table}"):
+            known = client.command(f"EXISTS TABLE system.{table}")
+            rows = client.query(query).result_rows if known else []
+            return {row[0]: row[1] for row in rows}
+    except ClickHouseAuthFailed as refused:
+        log.info("%s", refused)
+        return {}
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)

@@ -1,0 +1,1 @@
+CHECK GRANT $grant ON $database.*

@@ -1,0 +1,6 @@
+-- What the last download of a shard fetched, by whichever run.
+SELECT argMax(files, at)
+FROM shard_ledger
+WHERE `database` = currentDatabase() AND `table` = {table:String} AND shard = {shard:UInt16}
+    AND files != ''
+HAVING count() > 0

@@ -1,0 +1,194 @@
+"""What a run is to do, decided once, and whether it can: the tasks before the shards' own."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from airflow.sdk import conf, get_current_context
+
+from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
+from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger, read_identity
+from laion.clickhouse.shard_facts import read_shard_facts
+from laion.clickhouse.sizing import IndexOptions
+from laion.datasets import Profile, load_profile
+from laion.errors import TooManyShards
+from laion.orchestration.connections import clickhouse_client
+from laion.orchestration.context import download_options, staging_area, survey_options
+from laion.orchestration.origin import task_origin
+from laion.orchestration.params import IngestRequest
+from laion.preflight import Run, check_run
+from laion.settings import get_settings
+from laion.shards import ShardSpec, format_shards, parse_shards
+from laion.sources import Source, discover_shards, locate_sources, read_dimension
+from laion.urls import hide_credentials
+
+log = logging.getLogger(__name__)
+
+
+def plan() -> list[dict[str, Any]]:
+    """Decide which shards this run loads from where, record it, and return their specs.
+
+    A plan is made once per run: cleared, it returns the same shards in the same order.
+    """
+    context = get_current_context()
+    request, origin = IngestRequest.from_params(context["params"]), task_origin(context)
+    profile = load_profile(request.dataset)
+    with clickhouse_client() as client:
+        ensure_ledger(client)
+        ledger = Ledger(client)
+        frozen = ledger.frozen_shards(origin)
+        shards = _resolve_shards(request, profile, ledger) if frozen is None else _parse(frozen)
+        _check_map_length(shards)
+        if not shards:
+            log.info("No shards to load.")
+            specs: list[ShardSpec] = []
+        else:
+            options = download_options()
+            sources = locate_sources(profile, request.source, shards[0], options)
+            dimension = profile.dimension or read_dimension(
+                sources[0].urls(shards[0])[profile.vectors[0]], options
+            )
+            identity = TableIdentity(request.dataset, dimension)
+            ensure_base_table(
+                client, request.table, identity, profile.vectors, request.element_type
+            )
+            specs = [_spec(request, profile, sources, dimension, shard) for shard in shards]
+            log.info(
+                "%d shards from %s: %s",
+                len(shards),
+                ", then ".join(hide_credentials(source.base) for source in sources),
+                format_shards(shards),
+            )
+        if frozen is None:
+            _record_plan(ledger, request, origin, specs)
+    return [spec.to_json() for spec in specs]
+
+
+def preflight(specs_json: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Ask source, staging area and ClickHouse whether the run can succeed; return the answers.
+
+    Raises PreflightFailed with everything that is in its way. A shard that the source lacks is
+    told, and fails by itself later, unless there is no whole one.
+    """
+    specs = [ShardSpec.from_json(spec) for spec in specs_json]
+    request = IngestRequest.from_params(get_current_context()["params"])
+    settings, area = get_settings(), staging_area()
+    profile = load_profile(request.dataset)
+    with clickhouse_client() as client:
+        if specs:
+            dimension = specs[0].dimension or 0
+        elif request.build_index:
+            dimension = read_identity(client, request.table).dimension
+        else:
+            dimension = profile.dimension or 0
+        run = Run(
+            profile=profile,
+            table=request.table,
+            specs=specs,
+            dimension=dimension,
+            staging=area.root,
+            capacity=area.capacity,
+            index=_index_options(request),
+            element_type=request.element_type,
+            server_memory_bytes=settings.clickhouse_memory,
+        )
+        report = check_run(run, client, survey_options())
+    log.info("Before the first shard:\n%s", report.as_table())
+    report.check()
+    return report.to_json()
+
+
+def _index_options(request: IngestRequest) -> IndexOptions | None:
+    if not request.build_index:
+        return None
+    return IndexOptions(
+        metric=request.index_metric,
+        quantization=request.index_quantization,
+        buckets=get_settings().search_buckets,
+    )
+
+
+def _resolve_shards(request: IngestRequest, profile: Profile, ledger: Ledger) -> list[int]:
+    """Return the shards that the param names, sorted; words are looked up now."""
+    match request.shards:
+        case "":
+            return []
+        case "all" if profile.shards is None:
+            return discover_shards(profile, request.source, survey_options())
+        case "all":
+            return profile.all_shards()
+        case "failed":
+            return ledger.failed_shards(request.table)
+        case "missing":
+            known = ledger.planned_shards(request.table)
+            if profile.shards is not None:
+                known = sorted({*known, *profile.all_shards()})
+            held = {
+                fact.shard
+                for fact in read_shard_facts(ledger.client, request.table)
+                if fact.is_held
+            }
+            return sorted(set(known) - held)
+        case expression:
+            return profile.check_shards(parse_shards(expression))
+
+
+def _parse(frozen: str) -> list[int]:
+    return parse_shards(frozen) if frozen else []
+
+
+def _check_map_length(shards: list[int]) -> None:
+    limit = conf.getint("core", "max_map_length")
+    if len(shards) > limit:
+        raise TooManyShards(
+            f"shards: {len(shards):,} shards, but Airflow maps at most {limit:,} tasks in one go; "
+            "set AIRFLOW__CORE__MAX_MAP_LENGTH higher or load a range at a time, such as "
+            f"{format_shards(shards[:limit])[:60]!r}"
+        )
+
+
+def _spec(
+    request: IngestRequest, profile: Profile, sources: list[Source], dimension: int, shard: int
+) -> ShardSpec:
+    places = [source.urls(shard) for source in sources]
+    return ShardSpec(
+        dataset=request.dataset,
+        table=request.table,
+        shard=shard,
+        urls={role: [urls[role] for urls in places] for role in profile.roles},
+        rows=profile.rows_of(shard),
+        dimension=dimension,
+        vectors=list(profile.vectors),
+        columns=profile.columns,
+        sha256=profile.digests_of(shard),
+    )
+
+
+def _record_plan(
+    ledger: Ledger, request: IngestRequest, origin: TaskOrigin, specs: list[ShardSpec]
+) -> None:
+    if specs:
+        ledger.append(
+            [
+                ShardEvent(
+                    table=spec.table,
+                    shard=spec.shard,
+                    dataset=spec.dataset,
+                    origin=origin,
+                    stage="plan",
+                    state="planned",
+                    rows_expected=spec.rows or 0,
+                )
+                for spec in specs
+            ]
+        )
+    # Written last: a plan without this row is made again.
+    ledger.record_run(
+        origin,
+        table=request.table,
+        dataset=request.dataset,
+        source=", ".join(hide_credentials(url.strip()) for url in request.source.split(",")),
+        shards=format_shards([spec.shard for spec in specs]),
+        params={**request.__dict__, "source": hide_credentials(request.source)},
+    )
