@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -113,7 +114,7 @@ def download(spec_json: dict[str, Any]) -> dict[str, Any]:
             later = datetime.now(UTC) + timedelta(seconds=WAIT_FOR_ROOM_S)
             raise AirflowRescheduleException(later)  # type: ignore[no-untyped-call]
         with _freeing_on_final_failure(ledger, area, start), ledger.record_stage(start) as result:
-            progress = Progress(spec.label)
+            progress = Progress(spec.label, lambda here: _record_progress(ledger, start, here))
             files = download_shard(spec, attempt, directory, _download_options(), progress)
             log.info("%s", progress.describe())
             result.bytes = sum(files.sizes.values())
@@ -321,6 +322,14 @@ def _shard_task(spec: ShardSpec, stage: str, attempt: str) -> Iterator[tuple[Led
             rows_expected=spec.rows or 0,
         )
         yield Ledger(client), start
+
+
+def _record_progress(ledger: Ledger, start: ShardEvent, bytes_here: int) -> None:
+    """Write the start of a download again, with what is here: the board shows a percentage."""
+    try:
+        ledger.append([replace(start, bytes=bytes_here)])
+    except ClickHouseError as error:
+        log.warning("%s: the ledger was not told how far the download is: %s", start.shard, error)
 
 
 @contextmanager
