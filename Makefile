@@ -4,6 +4,7 @@
 # make env    make .env, the secrets of docker-compose.yaml, unless it exists
 # make lint   formatting, lint, types, layers
 # make bench  measure; figures are ratios within one run
+# make pictures   take the README's pictures of the pages anew, by the browser tests
 # make lock   resolve the dependencies of pyproject.toml anew (needs uv)
 
 SHELL := /bin/bash
@@ -13,7 +14,7 @@ STAMP := $(VENV)/.complete
 STATE := .state
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test lint bench lock env
+.PHONY: help setup demo up down test lint bench pictures lock env
 
 help:
 	@sed -n 's/^# make /make /p' $(MAKEFILE_LIST)
@@ -51,6 +52,11 @@ bench: setup
 	@$(PYTHON) -m bench.index
 	@$(PYTHON) -m bench.encoders
 	@$(PYTHON) -m bench.downloads
+	@$(PYTHON) -m bench.web
+
+pictures: setup
+	@SCREENSHOTS=$(STATE)/screenshots $(PYTHON) -m pytest tests/browser
+	@cp $(STATE)/screenshots/shards.png $(STATE)/screenshots/search.png docs/images/
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo --extra s3 pyproject.toml -o requirements.lock

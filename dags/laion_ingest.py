@@ -33,6 +33,7 @@ from airflow.sdk import TriggerRule, dag, task, task_group
 
 from laion.orchestration.defaults import SQL_DIRECTORY, Tag, Timeout, default_args
 from laion.orchestration.lazy import import_later
+from laion.orchestration.links import add_shard_links
 from laion.orchestration.params import ingest_params
 from laion.settings import get_settings
 
@@ -147,4 +148,4 @@ def laion_ingest() -> None:
     check_index >> deploy_udfs() >> report
 
 
-laion_ingest()
+add_shard_links(laion_ingest())

@@ -67,12 +67,17 @@ def load_shard(client: Client, shard: ShardParquet, *, try_number: int = 1) -> S
             fmt="ArrowStream",
             settings={
                 **INSERT_SETTINGS,
-                "query_id": f"laion-load-{staging}-{try_number}",
+                "query_id": load_query_id(spec.table, spec.shard, shard.attempt, try_number),
                 "insert_deduplication_token": f"{spec.shard}-{shard.attempt}-{try_number}",
             },
         )
     log.info("%s: %d rows into %s", spec.label, summary.written_rows, staging)
     return StagedShard(parquet=shard, staging_table=staging, rows_written=summary.written_rows)
+
+
+def load_query_id(table: str, shard: int, attempt: str, try_number: int) -> str:
+    """Return the id of the INSERT of one try, by which the server's query log has it."""
+    return f"laion-load-{staging_table(table, shard, attempt)}-{try_number}"
 
 
 def stream_shard(

@@ -27,6 +27,7 @@ from laion.web.board import (
     read_tables,
 )
 from laion.web.encoding import MAX_PICTURE_BYTES, Encoding
+from laion.web.queries import OWN_QUERY_PATTERN, read_logged_query
 from laion.web.repair import plan_repair
 from laion.web.search import PictureMirror, SearchQuery, find, read_searchable
 from laion.web.security import describe_error, protect, require_own_request
@@ -149,6 +150,20 @@ def create_app(backend: Backend) -> FastAPI:
                 "functions": [asdict(function) for function in functions],
             }
         )
+
+    @app.get("/query")
+    def show_query(
+        query_id: Annotated[str, Query(alias="id", pattern=OWN_QUERY_PATTERN)],
+    ) -> HTMLResponse:
+        """What ClickHouse's query log says of one of our queries."""
+        data: dict[str, Any] = {"id": query_id, "entries": [], "error": ""}
+        code = 200
+        try:
+            with backend.clickhouse() as client:
+                data["entries"] = read_logged_query(client, query_id)
+        except LaionError as error:
+            code, data["error"] = describe_error(error)
+        return HTMLResponse(pages.get_template("query.html").render(data=data), code)
 
     encoding = Encoding(backend.models_dir)
     mirror = PictureMirror.parse(backend.pictures_mirror)

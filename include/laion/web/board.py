@@ -47,7 +47,8 @@ _EVENT_COLUMNS = (
 )
 
 Cell = list[int]
-"""[shard, position in STATES, 1 if published, rows held, bytes held]"""
+"""[shard, position in STATES, 1 if published, rows held, bytes held] and, for some that are being
+downloaded, the percentage that is here."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def read_changes(
     if not since and not has_ledger(client):
         return Changes(0, [], Pace(0, 0, 0, 0))
     # The cursor is read before the cells: what comes in between is sent twice, never not at all.
-    ((cursor, changed, shards, rows, size, seconds),) = _rows(
+    ((cursor, changed, shards, rows, size, seconds, usual_bytes),) = _rows(
         client,
         "board_changes",
         table=choice.table,
@@ -149,7 +150,7 @@ def read_changes(
         **({"shards": list(changed)} if since else {}),
     )
     profile = _profile_of(choice.dataset)
-    cells = [_cell(row, profile, active_runs) for row in found]
+    cells = [_cell(row, profile, active_runs, usual_bytes) for row in found]
     return Changes(cursor, cells, pace)
 
 
@@ -177,8 +178,13 @@ def has_ledger(client: Client) -> bool:
     return table_exists(client, "ingest_runs")
 
 
-def _cell(row: Sequence[Any], profile: Profile | None, active_runs: Collection[str]) -> Cell:
-    shard, published, published_rows, held, size, *last, counts_rows = row
+def _cell(
+    row: Sequence[Any],
+    profile: Profile | None,
+    active_runs: Collection[str],
+    usual_bytes: float,
+) -> Cell:
+    shard, published, published_rows, held, size, *last, counts_rows, bytes_here = row
     stage, state, run_id, is_planned_again, planner = last
     listed = profile.rows_of(shard) if profile else None
     if is_planned_again and planner in active_runs:
@@ -196,7 +202,11 @@ def _cell(row: Sequence[Any], profile: Profile | None, active_runs: Collection[s
         # Its run ended without a word about it: a worker was killed.
         name = "failed"
     rows_held = held if counts_rows else published_rows
-    return [shard, STATES.index(name), int(published), int(rows_held), int(size)]
+    cell = [shard, STATES.index(name), int(published), int(rows_held), int(size)]
+    if name == "downloading" and bytes_here and usual_bytes > 0:
+        # What a whole shard has is only known from others; more than that is not done yet.
+        cell.append(min(99, int(100 * bytes_here / usual_bytes)))
+    return cell
 
 
 def _profile_of(dataset: str) -> Profile | None:

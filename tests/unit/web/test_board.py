@@ -114,6 +114,41 @@ class TestState:
         assert states(pages) == {1: "unplanned"}
 
 
+class TestDownload:
+    def test_its_percentage_is_of_what_other_shards_have(
+        self, pages: TestClient, ledger: Ledger, airflow: Airflow
+    ) -> None:
+        airflow.active_runs = {RUN}
+        record(ledger, 1, "download started", "download done", bytes=2000)
+        record(ledger, 2, "download started", bytes=0)
+        record(ledger, 2, "download started", bytes=500)
+
+        cells = {cell[0]: cell[5:] for cell in board(pages)["changes"]["cells"]}
+
+        assert cells[2] == [25]
+
+    def test_it_has_none_before_any_shard_is_there(
+        self, pages: TestClient, ledger: Ledger, airflow: Airflow
+    ) -> None:
+        airflow.active_runs = {RUN}
+        record(ledger, 2, "download started", bytes=500)
+
+        (cell,) = board(pages)["changes"]["cells"]
+
+        assert len(cell) == 5
+
+    def test_starting_again_and_again_is_one_stage_of_the_history(
+        self, pages: TestClient, ledger: Ledger
+    ) -> None:
+        record(ledger, 1, *["download started"] * 3, "download done")
+
+        found = pages.get("/board/shards/1", params={"table": TABLE}).json()
+
+        ((stage,),) = [attempt["stages"] for attempt in found["attempts"]]
+        assert stage["state"] == "done"
+        assert stage["began_ms"] <= stage["at_ms"]
+
+
 class TestChanges:
     def test_only_shards_with_new_events_are_sent(
         self, pages: TestClient, ledger: Ledger, airflow: Airflow

@@ -10,10 +10,11 @@ SELECT
     arraySort(groupUniqArrayIf(shard, at > fromUnixTimestamp64Micro({since:Int64}, 'UTC'))) AS changed,
     countIf(is_recent AND is_publication) AS shards,
     sumIf(rows_loaded, is_recent AND is_publication) AS `rows`,
-    sumIf(bytes, is_recent AND stage = 'download' AND state = 'done') AS bytes,
+    sumIf(bytes, is_recent AND stage = 'download' AND state = 'done') AS bytes_fetched,
     if(
         countIf(is_recent AND stage != 'plan') = 0, 0,
         dateDiff('millisecond', minIf(at, is_recent AND stage != 'plan'), any(now)) / 1000
-    ) AS seconds
+    ) AS seconds,
+    quantileIf(0.5)(bytes, stage = 'download' AND state = 'done' AND bytes > 0) AS usual_bytes
 FROM shard_ledger
 WHERE `database` = currentDatabase() AND `table` = {table:String}

@@ -1,11 +1,16 @@
 -- The shards of a table as the board shows them: the ledger's two facts about each, who planned it
 -- last, and what its partition holds. $which limits it to some shards.
 WITH
-    plans AS
+    -- A download under way writes its start again from time to time, with the bytes that are here.
+    events AS
     (
-        SELECT shard, max(at) AS planned_at, argMax(run_id, at) AS planned_by
+        SELECT
+            shard,
+            maxIf(at, stage = 'plan') AS planned_at,
+            argMaxIf(run_id, at, stage = 'plan') AS planned_by,
+            argMaxIf(bytes, at, stage = 'download' AND state = 'started') AS bytes_here
         FROM shard_ledger
-        WHERE `database` = currentDatabase() AND `table` = {table:String} AND stage = 'plan' $which
+        WHERE `database` = currentDatabase() AND `table` = {table:String} $which
         GROUP BY shard
     ),
     held AS
@@ -24,16 +29,17 @@ SELECT
     s.last_stage AS last_stage,
     s.last_state AS last_state,
     s.run_id AS run_id,
-    p.planned_at > s.last_at AS is_planned_again,
-    p.planned_by AS planned_by,
+    e.planned_at > s.last_at AS is_planned_again,
+    e.planned_by AS planned_by,
     -- Rows that lie elsewhere, as a Distributed table's do, cannot be counted here.
     (
         SELECT count() = 0
         FROM system.tables
         WHERE `database` = currentDatabase() AND name = {table:String} AND engine NOT LIKE '%MergeTree'
-    ) AS counts_rows
+    ) AS counts_rows,
+    e.bytes_here AS bytes_here
 FROM shard_status AS s
-LEFT JOIN plans AS p ON p.shard = s.shard
+LEFT JOIN events AS e ON e.shard = s.shard
 LEFT JOIN held AS h ON h.shard = s.shard
 WHERE s.`database` = currentDatabase() AND s.`table` = {table:String} $which
 ORDER BY shard

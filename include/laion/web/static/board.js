@@ -37,7 +37,7 @@ function showTotals() {
   byId("of-shards").textContent = ` of ${number(cells.length)} validated`;
   byId("total-rows").textContent = number(sum(3));
   byId("of-rows").textContent = rowsExpected ? ` of ${number(rowsExpected)}` : "";
-  byId("total-bytes").textContent = bytes(sum(4));
+  byId("total-bytes").textContent = sum(4) ? bytes(sum(4)) : "–";
   const left = IN_WORK.reduce((total, state) => total + found[state], 0);
   const isMoving = pace && pace.seconds >= MIN_PACE_S && pace.shards > 0 && left > 0;
   byId("pace").textContent = isMoving ? `${short((60 * pace.rows) / pace.seconds)} rows/min` : "–";

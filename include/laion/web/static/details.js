@@ -8,14 +8,14 @@ export async function readDetails(table, shard) {
 
 /** Return the content of the panel for a cell and what `readDetails` gave, null while it is fetched. */
 export function details(cell, states, history, onClose) {
-  const [shard, index] = cell;
+  const [shard, index, , , , percent] = cell;
   const state = states[index];
   const close = el("button", { class: "button quiet small", type: "button", onclick: onClose, "aria-label": "Close" }, "✕");
   const head = el(
     "header",
     { class: "details-head" },
     el("h2", {}, `Shard ${String(shard).padStart(5, "0")}`),
-    el("span", { class: "badge", "data-state": state }, LABELS[state]),
+    el("span", { class: "badge", "data-state": state }, LABELS[state], percent === undefined ? null : ` ${percent} %`),
     el("span", { class: "push" }),
     close,
   );

@@ -104,14 +104,16 @@ export class Grid {
     return node;
   }
 
-  #paint(node, [shard, index, isPublished, rows]) {
+  #paint(node, [shard, index, isPublished, rows, , percent]) {
     const state = this.states[index];
     const isEarlier = isPublished && state !== "validated";
     node.dataset.state = state;
     node.classList.toggle("published", Boolean(isEarlier));
     node.classList.toggle("dim", this.shown.size > 0 && !this.shown.has(state));
     const published = isEarlier ? `, published with ${number(rows)} rows` : "";
-    const title = `Shard ${shard}: ${LABELS[state]}${published}`;
+    const share = percent === undefined ? "" : ` ${percent} %`;
+    node.style.setProperty("--done", `${percent ?? 0}%`);
+    const title = `Shard ${shard}: ${LABELS[state]}${share}${published}`;
     node.setAttribute("aria-label", title);
     node.title = title;
   }
