@@ -200,6 +200,10 @@ class ShardsNotPublished(ClickHouseError):
     """The run ended with shards that are not in the base table."""
 
 
+class RunNotPlanned(ShardsNotPublished):
+    """The run ended before it was decided which shards it loads."""
+
+
 class ServerTooOld(ClickHouseError):
     """The server's version lacks something that this package needs."""
 

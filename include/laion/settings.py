@@ -39,6 +39,13 @@ class Settings(BaseSettings):
     profiles_dir: str = Field(
         "", description="Directory with dataset profiles of your own, `NAME.toml` each."
     )
+    alert_settle_s: float = Field(
+        5,
+        ge=0,
+        # Airflow ends a failed task's callbacks after 20 seconds (core.task_success_overtime).
+        le=10,
+        description="Seconds that an alert waits for other failures of the same cause.",
+    )
     staging_uri: str = Field(
         default_factory=_default_staging_uri,
         description="Directory (`file://…`) for files between download and load; workers share it.",

@@ -99,7 +99,7 @@ class Ledger:
 
     def append(self, events: list[ShardEvent]) -> None:
         """Write events, in order. Raises ClickHouseError."""
-        self._insert("shard_ledger", [event.as_row() for event in events])
+        self.insert("shard_ledger", [event.as_row() for event in events])
 
     @contextmanager
     def record_stage(self, start: ShardEvent) -> Iterator[StageResult]:
@@ -147,7 +147,7 @@ class Ledger:
             "shards": shards,
             "params": json.dumps(params),
         }
-        self._insert("ingest_runs", [row])
+        self.insert("ingest_runs", [row])
 
     def record_end(self, origin: TaskOrigin, *, table: str, planned: int, missing: int) -> None:
         """Write that the gate of a run has looked at its shards: no more tries are to come."""
@@ -158,38 +158,38 @@ class Ledger:
             "planned": planned,
             "missing": missing,
         }
-        self._insert("run_ends", [row])
+        self.insert("run_ends", [row])
 
     def frozen_shards(self, origin: TaskOrigin) -> str | None:
         """Return the shards that this run was planned with before, or None when it was not."""
-        rows = self._rows("planned_shards", dag_id=origin.dag_id, run_id=origin.run_id)
+        rows = self.rows("planned_shards", dag_id=origin.dag_id, run_id=origin.run_id)
         return rows[0][0] if rows else None
 
     def failed_shards(self, table: str) -> list[int]:
         """Return the shards whose last attempt failed."""
-        return sorted(row[0] for row in self._rows("failed_shards", table=table))
+        return sorted(row[0] for row in self.rows("failed_shards", table=table))
 
     def published_shards(self, table: str) -> list[int]:
         """Return the shards that are in the base table."""
-        return sorted(row[0] for row in self._rows("published_shards", table=table))
+        return sorted(row[0] for row in self.rows("published_shards", table=table))
 
     def planned_shards(self, table: str) -> list[int]:
         """Return every shard that any run ever planned for the table."""
-        return sorted(row[0] for row in self._rows("known_shards", table=table))
+        return sorted(row[0] for row in self.rows("known_shards", table=table))
 
     def newer_publication(self, table: str, shard: int, attempt: str) -> tuple[str, str] | None:
         """Return (attempt, run_id) of a publication whose attempt started after this one."""
-        rows = self._rows("newer_publication", table=table, shard=shard, attempt=attempt)
+        rows = self.rows("newer_publication", table=table, shard=shard, attempt=attempt)
         return (rows[0][0], rows[0][1]) if rows else None
 
     def publication(self, table: str, shard: int, attempt: str) -> tuple[int, int] | None:
         """Return (rows, hash) with which an attempt was published, or None when it was not."""
-        rows = self._rows("published_event", table=table, shard=shard, attempt=attempt)
+        rows = self.rows("published_event", table=table, shard=shard, attempt=attempt)
         return (int(rows[0][0]), int(rows[0][1])) if rows else None
 
     def attempts(self, event: ShardEvent) -> list[str]:
         """Return the attempts that the event's run has made at the event's shard, but its own."""
-        rows = self._rows(
+        rows = self.rows(
             "attempts_of_run",
             dag_id=event.origin.dag_id,
             run_id=event.origin.run_id,
@@ -200,17 +200,16 @@ class Ledger:
 
     def last_files(self, table: str, shard: int) -> dict[str, dict[str, Any]]:
         """Return what the last download of a shard fetched, by role; nothing when none did."""
-        rows = self._rows("last_files", table=table, shard=shard)
+        rows = self.rows("last_files", table=table, shard=shard)
         found: dict[str, dict[str, Any]] = json.loads(rows[0][0]) if rows else {}
         return found
 
     def run_outcomes(self, dag_id: str, run_id: str) -> list[ShardOutcome]:
         """Return how every shard planned by a run ended, by shard number."""
-        return [
-            ShardOutcome(*row) for row in self._rows("run_shards", dag_id=dag_id, run_id=run_id)
-        ]
+        return [ShardOutcome(*row) for row in self.rows("run_shards", dag_id=dag_id, run_id=run_id)]
 
-    def _insert(self, table: str, rows: list[dict[str, Any]]) -> None:
+    def insert(self, table: str, rows: list[dict[str, Any]]) -> None:
+        """Write rows of equal columns into one of the ledger's tables. Raises ClickHouseError."""
         with typed_errors("write to the ledger"):
             self.client.insert(
                 table,
@@ -219,6 +218,7 @@ class Ledger:
                 settings={"async_insert": 0},
             )
 
-    def _rows(self, name: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+    def rows(self, name: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+        """Return what the statement `sql/<name>.sql` finds. Raises ClickHouseError."""
         with typed_errors("read the ledger"):
             return self.client.query(statement(name), parameters=parameters).result_rows

@@ -113,6 +113,7 @@ LEDGER = (
     "create_shard_ledger",
     "create_ingest_runs",
     "create_run_ends",
+    "create_alert_events",
     "create_shard_status",
     "create_search_builds",
     "create_search_buckets",

@@ -9,7 +9,7 @@ from typing import Any
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.statements import statement
 
-RETRY_PATIENCE_S = 600
+RETRY_PATIENCE_S = 1200
 """Longer than a task waits before it is tried again."""
 
 

@@ -1,48 +1,54 @@
-"""Alerts through the Airflow connection `laion_alerts` (Apprise: mail, Slack, PagerDuty, …)."""
+"""Alerts through the Airflow connection `laion_alerts` (Apprise: mail, Slack, PagerDuty, …).
+
+Imported when DAGs are parsed: what sends is imported when there is something to send.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from laion.errors import ShardsNotPublished
-from laion.orchestration.retries import is_retryable
+from laion.errors import ClickHouseError, RunNotPlanned, ShardsNotPublished
 from laion.settings import get_settings
+from laion.urls import is_local, local_path
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from laion.clickhouse.alert_log import Failure
+    from laion.clickhouse.ledger import Ledger
+    from laion.orchestration.messages import Message
+
 log = logging.getLogger(__name__)
+
+MARK_AGE_S = 3600
+"""While the ledger is down, a run says so once in this time."""
+NO_CONNECTION = (
+    "There is no Airflow connection {!r}: alerts reach nobody. Create it with type Apprise and the "
+    "channel's URL (README, 'Use your own Airflow')"
+)
 
 
 def alert_failure(context: Context) -> None:
-    """Send one alert for a task that has failed for good; the gate's is the run's digest."""
-    task_instance = context["task_instance"]
-    error = context.get("exception")
-    params = context.get("params", {})
-    what = context.get("shard_key", f"task {task_instance.task_id}")
-    dataset = params.get("dataset", context["dag"].dag_id)
-    if isinstance(error, ShardsNotPublished):
-        title = f"{dataset}: run {context['run_id']} is incomplete"
-    else:
-        title = f"{dataset}: {what} failed in {task_instance.task_id.rpartition('.')[2]}"
-    retryable = isinstance(error, BaseException) and is_retryable(error)
-    body = "\n".join(
-        [
-            f"{type(error).__name__}: {error}"
-            if error
-            else "The task failed without an exception.",
-            "",
-            f"try {task_instance.try_number} of {task_instance.max_tries + 1}"
-            + ("" if retryable else "; trying again does not help by itself"),
-            f"log: {task_instance.log_url}",
-            f"run: {context['run_id']} of {context['dag'].dag_id}",
-        ]
-    )
-    deliver(title, body, failure=True)
+    """Alert about a task that has failed for good: once for all failures of one cause in a run.
+
+    The gate's alert is the run's digest. Never raises: an alert must not change a task's fate.
+    """
+    try:
+        message = _message_about(context)
+        if message is not None:
+            deliver(message)
+    except Exception:
+        log.exception("The alert about this failure could not be prepared.")
 
 
-def deliver(title: str, body: str, *, failure: bool) -> bool:
+def deliver(message: Message) -> bool:
     """Send a message to every channel of the alerts connection; never raise.
 
     Returns whether all channels took it. Without the connection that is False, with a warning.
@@ -53,24 +59,151 @@ def deliver(title: str, body: str, *, failure: bool) -> bool:
     try:
         import apprise
         from airflow.providers.apprise.hooks.apprise import AppriseHook
+        from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
         hook = AppriseHook(conn_id)
         channels = apprise.Apprise()
-        hook.set_config_from_conn(hook.get_connection(conn_id), channels)
+        with _silent("apprise"):  # It logs a URL that it cannot read, token included.
+            hook.set_config_from_conn(hook.get_connection(conn_id), channels)
+        if not channels:
+            log.error("Apprise can read no channel's URL in %r; is the scheme right?", conn_id)
+        kind = apprise.NotifyType.SUCCESS if message.good else apprise.NotifyType.FAILURE
         # Not hook.notify(): it does not tell whether the message was delivered.
         delivered = bool(
             channels.notify(
-                title=title,
-                body=body,
-                notify_type=apprise.NotifyType.FAILURE if failure else apprise.NotifyType.SUCCESS,
+                title=str(redact(message.title)),
+                body=str(redact(message.body)),
+                notify_type=kind,
+                body_format=apprise.NotifyFormat.MARKDOWN,
             )
         )
     except AirflowNotFoundException:
-        log.warning("No connection %r: this alert reaches nobody: %s", conn_id, title)
+        log.warning("%s. Not sent: %s", NO_CONNECTION.format(conn_id), message.title)
         return False
-    except Exception:
-        log.exception("The alert could not be sent: %s", title)
+    except Exception as error:
+        # Without the traceback, which could show a channel's URL and so its token.
+        log.error("The alert could not be sent (%s): %s", type(error).__name__, message.title)
         return False
     if not delivered:
-        log.error("Not every channel of %r accepted the alert: %s", conn_id, title)
+        log.error("Not every channel of %r accepted the alert: %s", conn_id, message.title)
     return delivered
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def missing_connection() -> str | None:
+    """Return a warning when there is no connection that alerts could go to."""
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    conn_id = get_settings().alerts_conn_id
+    try:
+        Connection.get(conn_id)
+    except AirflowNotFoundException:
+        return NO_CONNECTION.format(conn_id)
+    return None
+
+
+def airflow_url() -> str:
+    """Return the address of Airflow's UI, for links."""
+    from airflow.sdk import conf
+
+    return str(conf.get("api", "base_url", fallback="http://localhost:8080"))
+
+
+def _message_about(context: Context) -> Message | None:
+    """Return what to send about a failed task, or None when another task sends it."""
+    from laion.clickhouse.alert_log import report_failure
+    from laion.clickhouse.ledger import Ledger
+    from laion.clickhouse.schema import ensure_ledger
+    from laion.orchestration.connections import clickhouse_client
+    from laion.orchestration.messages import (
+        describe_ledger_down,
+        describe_run,
+        describe_storm,
+    )
+    from laion.orchestration.retries import is_retryable
+
+    error = context.get("exception")
+    failure = _describe_failure(context)
+    url = airflow_url()
+    if isinstance(error, ShardsNotPublished) and not isinstance(error, RunNotPlanned):
+        title = f"{failure.dataset}: run {failure.run_id} is incomplete"
+        return describe_run(title, str(error), table=failure.table, airflow_url=url, good=False)
+    try:
+        with clickhouse_client() as client:
+            ensure_ledger(client)
+            ledger = Ledger(client)
+            if isinstance(error, RunNotPlanned) and _was_told(ledger, failure):
+                return None
+            storm = report_failure(ledger, failure, get_settings().alert_settle_s)
+    except ClickHouseError as down:
+        if not _is_first_of_run(failure):
+            return None
+        return describe_ledger_down(failure, f"{type(down).__name__}: {down}", airflow_url=url)
+    if storm is None:
+        log.info("Another task sends the alert about this failure.")
+        return None
+    retryable = isinstance(error, BaseException) and is_retryable(error)
+    return describe_storm(storm, retryable=retryable, airflow_url=url)
+
+
+def _describe_failure(context: Context) -> Failure:
+    from laion.clickhouse.alert_log import Failure
+    from laion.urls import hide_credentials
+
+    task_instance, params = context["task_instance"], context.get("params", {})
+    error = context.get("exception")
+    dataset = str(params.get("dataset") or context["dag"].dag_id)
+    label = str(context.get("shard_key", ""))
+    map_index = task_instance.map_index
+    return Failure(
+        table=str(params.get("table") or params.get("dataset") or "").strip(),
+        dataset=dataset,
+        dag_id=task_instance.dag_id,
+        run_id=context["run_id"],
+        task_id=task_instance.task_id,
+        map_index=-1 if map_index is None else map_index,
+        try_number=task_instance.try_number,
+        tries=task_instance.max_tries + 1,
+        shard=int(label.rpartition(" ")[2]) if label.startswith("shard ") else -1,
+        error_class=type(error).__name__ if error else "",
+        error=hide_credentials(str(error or "")),
+        log_url=task_instance.log_url or "",
+    )
+
+
+def _was_told(ledger: Ledger, failure: Failure) -> bool:
+    """Return whether an alert about another task of the run went out."""
+    run = {"dag_id": failure.dag_id, "run_id": failure.run_id}
+    return bool(ledger.rows("alerts_of_run", **run)[0][0])
+
+
+def _is_first_of_run(failure: Failure) -> bool:
+    """Return whether no other task of the run has said lately that the ledger is down.
+
+    Without the ledger, a file decides: in the staging area if that is a directory the workers
+    share, else once on each machine.
+    """
+    uri = get_settings().staging_uri
+    root = local_path(uri) if is_local(uri) else Path(tempfile.gettempdir()) / "laion"
+    run = hashlib.sha256(f"{failure.dag_id}\n{failure.run_id}".encode()).hexdigest()[:16]
+    mark = root / f".ledger-down-{run}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if mark.exists() and time.time() - mark.stat().st_mtime > MARK_AGE_S:
+            mark.unlink(missing_ok=True)
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:
+        log.warning("No mark could be left in %s; this alert may come more than once.", root)
+    return True

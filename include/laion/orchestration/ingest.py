@@ -15,6 +15,7 @@ from typing import Any, cast
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowRescheduleException
 
+from laion.clickhouse.alert_log import take_recovered
 from laion.clickhouse.identifiers import staging_table
 from laion.clickhouse.ledger import Ledger, ShardEvent
 from laion.clickhouse.load import load_shard
@@ -29,10 +30,16 @@ from laion.clickhouse.schema import (
 )
 from laion.convert import Rules, convert_shard, inspect_shard
 from laion.download import Progress, changed_files, download_shard
-from laion.errors import AttemptSuperseded, ClickHouseError, ShardsNotPublished
-from laion.orchestration.alerts import deliver
+from laion.errors import (
+    AttemptSuperseded,
+    ClickHouseError,
+    RunNotPlanned,
+    ShardsNotPublished,
+)
+from laion.orchestration.alerts import airflow_url, deliver
 from laion.orchestration.connections import clickhouse_client
 from laion.orchestration.context import download_options, staging_area
+from laion.orchestration.messages import describe_run
 from laion.orchestration.origin import fails_for_good, task_origin
 from laion.orchestration.params import IngestRequest
 from laion.orchestration.summary import format_digest
@@ -153,22 +160,25 @@ def confirm() -> dict[str, Any]:
         ensure_ledger(client)
         ledger = Ledger(client)
         if ledger.frozen_shards(origin) is None:
-            raise ShardsNotPublished("the run was never planned; see the log of the task `plan`")
+            raise RunNotPlanned("the run was never planned; see the log of the task `plan`")
         outcomes = ledger.run_outcomes(origin.dag_id, origin.run_id)
         missing = [outcome for outcome in outcomes if not outcome.is_published]
         if outcomes:
             ledger.record_end(
                 origin, table=request.table, planned=len(outcomes), missing=len(missing)
             )
-    digest = format_digest(request.dataset, request.table, outcomes)
+        recovered = take_recovered(ledger, request.table, request.dataset)
+    digest = format_digest(request.dataset, request.table, outcomes, recovered)
     log.info("%s", digest)
     if len(missing) > request.tolerate_failed_shards:
         raise ShardsNotPublished(digest)
     if outcomes:
+        told = f"{len(outcomes) - len(missing)} shards are in"
+        title = f"{request.dataset}: {'recovered, ' if recovered else ''}{told}"
         deliver(
-            f"{request.dataset}: {len(outcomes) - len(missing)} shards are in",
-            digest,
-            failure=False,
+            describe_run(
+                title, digest, table=request.table, airflow_url=airflow_url(), good=not missing
+            )
         )
     return {
         "shards": len(outcomes),

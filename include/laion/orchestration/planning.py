@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from airflow.sdk import conf, get_current_context
@@ -13,11 +14,12 @@ from laion.clickhouse.shard_facts import read_shard_facts
 from laion.clickhouse.sizing import IndexOptions
 from laion.datasets import Profile, load_profile
 from laion.errors import TooManyShards
+from laion.orchestration.alerts import missing_connection
 from laion.orchestration.connections import clickhouse_client
 from laion.orchestration.context import download_options, staging_area, survey_options
 from laion.orchestration.origin import task_origin
 from laion.orchestration.params import IngestRequest
-from laion.preflight import Run, check_run
+from laion.preflight import Line, Run, check_run
 from laion.settings import get_settings
 from laion.shards import ShardSpec, format_shards, parse_shards
 from laion.sources import Source, discover_shards, locate_sources, read_dimension
@@ -94,9 +96,17 @@ def preflight(specs_json: list[dict[str, Any]]) -> list[dict[str, str]]:
             server_memory_bytes=settings.clickhouse_memory,
         )
         report = check_run(run, client, survey_options())
+    report = replace(report, lines=(*report.lines, _alerts()))
     log.info("Before the first shard:\n%s", report.as_table())
     report.check()
     return report.to_json()
+
+
+def _alerts() -> Line:
+    warning = missing_connection()
+    if warning is None:
+        return Line("alerts", "a channel", f"connection {get_settings().alerts_conn_id}")
+    return Line("alerts", "a channel", "none", "warning", f"{warning}.")
 
 
 def _index_options(request: IngestRequest) -> IndexOptions | None:

@@ -1,0 +1,98 @@
+"""Which of many failures sends the alert: settled through rows in ClickHouse, without a centre.
+
+Every task that failed for good writes a row and waits until those of others must be visible. The
+first row of a cause, by (time, id), sends one alert for all; later ones stay silent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from laion.clickhouse.ledger import Ledger
+
+EVENT_BYTES = 8
+CAUSE_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task instance that failed for good. `shard` is -1 for a task that is of no shard."""
+
+    table: str
+    dataset: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    try_number: int
+    tries: int
+    shard: int
+    error_class: str
+    error: str
+    log_url: str
+
+    @property
+    def cause(self) -> str:
+        """What failures of one kind have in common: their error without numbers and names."""
+        text = re.sub(r"[0-9a-f]{8,}|\d+", "#", self.error.lower())
+        # What follows the host of a URL, and directories, differ from shard to shard.
+        text = re.sub(r"(?<=[a-z0-9#])/\S*", "/", re.sub(r"://", ":", text))
+        key = f"{self.error_class}\n{text}"
+        return hashlib.sha256(key.encode()).hexdigest()[:CAUSE_DIGITS]
+
+
+@dataclass(frozen=True)
+class Storm:
+    """The failures of one cause so far. Row counts are sums over the shards."""
+
+    failure: Failure
+    shards: tuple[int, ...]
+    failures: int
+    rows_expected: int
+    rows_loaded: int
+
+
+def report_failure(ledger: Ledger, failure: Failure, settle_s: float) -> Storm | None:
+    """Record a failure; return what to send an alert about, or None when another one sends it.
+
+    Takes `settle_s` seconds for the first of a cause. Raises ClickHouseError.
+    """
+    run = {"dag_id": failure.dag_id, "run_id": failure.run_id}
+    rounds = ledger.rows(
+        "alert_round", **run, task_id=failure.task_id, map_index=failure.map_index
+    )[0][0]
+    event_id = secrets.token_hex(EVENT_BYTES)
+    facts = {"cause": failure.cause, "round": rounds}
+    row = {**failure.__dict__, **facts, "event_id": event_id, "state": "failed"}
+    ledger.insert("alert_events", [row])
+    for wait_s in (0.0, settle_s):
+        time.sleep(wait_s)
+        storm = ledger.rows("alert_storm", **run, **facts)
+        if storm[0][0] != event_id:
+            return None
+    return Storm(
+        failure=failure,
+        shards=tuple(sorted({row[1] for row in storm if row[1] >= 0})),
+        failures=len(storm),
+        rows_expected=sum(row[2] for row in storm),
+        rows_loaded=sum(row[3] for row in storm),
+    )
+
+
+def take_recovered(ledger: Ledger, table: str, dataset: str) -> Sequence[int]:
+    """Return the shards that failed, were told about, and are published now; each once."""
+    shards = [row[0] for row in ledger.rows("recovered_shards", table=table)]
+    if shards:
+        ledger.insert(
+            "alert_events",
+            [
+                {"table": table, "dataset": dataset, "shard": shard, "state": "recovered"}
+                for shard in shards
+            ],
+        )
+    return shards
