@@ -38,6 +38,11 @@ def laion_backfill(dag_bag: DagBag) -> DAG:
 
 
 @pytest.fixture(scope="session")
+def laion_monitor(dag_bag: DagBag) -> DAG:
+    return dag_bag.dags["laion_monitor"]
+
+
+@pytest.fixture(scope="session")
 def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("airflow")
     subprocess.run(

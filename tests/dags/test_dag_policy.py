@@ -16,7 +16,7 @@ from laion.orchestration.defaults import Tag
 from laion.orchestration.retries import LaionRetryPolicy
 from laion.storage import STALE_AFTER_S
 
-DAG_IDS = {"laion_ingest", "laion_backfill"}
+DAG_IDS = {"laion_ingest", "laion_backfill", "laion_monitor"}
 SHARD_TASKS = ["download_shard", "convert_shard", "load_shard", "validate_shard"]
 HEAVY_MODULES = (
     "numpy",

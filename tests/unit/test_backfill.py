@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,15 +28,11 @@ from tests.unit.clickhouse.shard_steps import (
     TABLE,
     build_search,
     event,
-    make_tables,
-    publish_files,
 )
+from tests.unit.conftest import PARAMS, Load
 
 SHARDS = (0, 1, 2)
-PARAMS = {"dataset": "little", "index_metric": "L2Distance", "tolerate_failed_shards": 2}
 ALL = BackfillRequest(TABLE)
-
-Load = Callable[..., None]
 
 KILLED_LOAD = """
 import sys, time
@@ -47,6 +42,7 @@ from laion.clickhouse import load
 from laion.clickhouse.ledger import Ledger
 from laion.convert import convert_shard
 from tests.shard_files import files_of
+from tests.unit.conftest import PARAMS, Load
 from tests.unit.clickhouse.shard_steps import event
 
 host, port, password, database, source, target, shard = sys.argv[1:]
@@ -65,33 +61,6 @@ with Ledger(client).record_stage(event(int(shard), "load", "started", "dddd0004"
     files = files_of(Path(source), int(shard), attempt="dddd0004")
     load.load_shard(client, convert_shard(files, Path(target)))
 """
-
-
-@pytest.fixture
-def ledger(client: Client) -> Ledger:
-    return make_tables(client)
-
-
-@pytest.fixture
-def load(client: Client, ledger: Ledger, shard_directory: Path, tmp_path: Path) -> Load:
-    """Plans, loads and publishes shards; then the run's gate has looked at them."""
-
-    def run(*shards: int, attempt: str = "aaaa0001", run_id: str = ORIGIN.run_id) -> None:
-        ledger.append([event(shard, "plan", "planned", "", run_id=run_id) for shard in shards])
-        ledger.record_run(
-            ORIGIN,
-            table=TABLE,
-            dataset="little",
-            source="https://mirror.example/little",
-            shards="0-2",
-            params=PARAMS,
-        )
-        for shard in shards:
-            write_little_shard(shard_directory, shard)
-            publish_files(client, shard_directory, shard, tmp_path, attempt=attempt)
-        ledger.record_end(ORIGIN, table=TABLE, planned=len(shards), missing=0)
-
-    return run
 
 
 def found(client: Client, request: BackfillRequest = ALL) -> dict[int, tuple[str, str]]:

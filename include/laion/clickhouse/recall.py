@@ -77,7 +77,7 @@ def measure_recall(
     client, searched = builds.client, shadow_table(builds.table, plan)
     with builds.holding(plan.build_id), typed_errors(f"measure the recall of {searched}"):
         asked = standing_queries(client, builds.table, searched, plan, queries)
-        covered, sample = _choose_buckets(builds, plan, sum(map(len, asked.values())), budget)
+        covered, sample = choose_buckets(builds, plan, sum(map(len, asked.values())), budget)
         results: list[Recall] = []
         for column, column_queries in asked.items():
             some = covered if sample < 1 else None
@@ -248,7 +248,7 @@ def _percentiles(seconds: list[float]) -> tuple[float, float, float]:
     return float(p50), float(p95), float(p99)
 
 
-def _choose_buckets(
+def choose_buckets(
     builds: Builds, plan: BuildPlan, queries: int, budget: int
 ) -> tuple[tuple[int, ...], float]:
     """Return the buckets to measure, as many as the budget allows, and their share of the rows."""

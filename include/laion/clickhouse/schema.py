@@ -114,6 +114,7 @@ LEDGER = (
     "create_ingest_runs",
     "create_run_ends",
     "create_alert_events",
+    "create_monitor_findings",
     "create_shard_status",
     "create_search_builds",
     "create_search_buckets",

@@ -27,6 +27,7 @@ class ShardFacts:
     attempt: str
     published_rows: int
     published_run_id: str
+    published_hash: int
     held_rows: int
     last_stage: str
     last_state: str

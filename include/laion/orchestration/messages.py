@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from laion.clickhouse.alert_log import Failure, Storm
+from laion.monitor import Finding
 from laion.shards import format_shards, shard_label
 from laion.urls import hide_credentials
 
@@ -85,6 +86,15 @@ def describe_ledger_down(failure: Failure, reason: str, *, airflow_url: str) -> 
         *_listed(facts, airflow_url, failure.table),
     ]
     return Message(f"{failure.dataset}: the ledger is down", "\n".join(lines))
+
+
+def describe_finding(table: str, finding: Finding, *, airflow_url: str) -> Message:
+    """Return the message about one finding of the monitor."""
+    lines = [_as_code(hide_credentials(finding.summary)), ""]
+    if finding.remedy:
+        lines += ["To mend it:", "", _as_code(finding.remedy), ""]
+    lines += _listed([f"table {table}, found by laion_monitor"], airflow_url, table)
+    return Message(f"{table}: the monitor's check '{finding.check}'", "\n".join(lines))
 
 
 def one_line(failure: Failure) -> str:

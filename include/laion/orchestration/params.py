@@ -186,6 +186,19 @@ def backfill_params() -> dict[str, Param]:
     }
 
 
+def monitor_params() -> dict[str, Param]:
+    """Return the params of `laion_monitor`."""
+    return {
+        "table": Param(
+            None,
+            type=["null", "string"],
+            pattern=TABLE_PATTERN,
+            title="Table",
+            description="The base table to check. Empty: all that were ever loaded.",
+        )
+    }
+
+
 @dataclass(frozen=True)
 class IngestRequest:
     """The params of one run, as typed values."""

@@ -9,18 +9,19 @@ from typing import Any
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
+from laion.clickhouse.client import Client
 from laion.clickhouse.publish import table_exists
 from laion.datasets import load_profile
 from laion.encoders.model import ModelDirectory
-from laion.errors import UdfsNotPossible
+from laion.errors import UdfCheckFailed, UdfsNotPossible
 from laion.orchestration.connections import clickhouse_client
 from laion.orchestration.params import IngestRequest
 from laion.settings import Settings, get_settings
 from laion.udf.checks import Expectation, check_functions
-from laion.udf.deploy import Host, deploy_version
+from laion.udf.deploy import Host, deploy_version, missing_functions
 from laion.udf.directories import LocalDirectory
 from laion.udf.options import WorkerOptions
-from laion.udf.version import render_version
+from laion.udf.version import UdfVersion, render_version
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +40,9 @@ def deploy_udfs() -> dict[str, Any]:
         directories = _find_directories(settings)
     except UdfsNotPossible as error:
         raise AirflowSkipException(f"not possible here, because {error}") from error
-    version = render_version(
-        model.manifest,
-        WorkerOptions(server_model, settings.udf_image_root, settings.udf_threads),
-        python=settings.udf_python,
-        pool_size=settings.udf_pool_size,
-    )
-    has_texts = "text_embedding" in load_profile(request.dataset).vectors
+    version = _render(model, server_model, settings)
     with clickhouse_client() as client:
-        loaded = has_texts and table_exists(client, request.table)
-        expected = Expectation(
-            manifest=model.manifest,
-            functions=version.functions,
-            pool_size=settings.udf_pool_size,
-            table=request.table if loaded else None,
-        )
+        expected = _expect(client, model, version, request.table, request.dataset)
         host = Host("ClickHouse", *directories, client)
         changed = deploy_version([host], version, lambda client: check_functions(client, expected))
     log.info(
@@ -63,6 +52,43 @@ def deploy_udfs() -> dict[str, Any]:
         "deployed" if changed else "was there already, and works",
     )
     return {"version": version.sha, "functions": list(version.functions), "changed": changed}
+
+
+def smoke_test(client: Client, table: str, dataset: str) -> None:
+    """Call the functions that are deployed, without changing anything.
+
+    Raises UdfsNotPossible where this installation deploys none, UdfCheckFailed when they are of
+    another version than would be deployed now, or do not give what they should.
+    """
+    settings = get_settings()
+    model, server_model = _find_model(dataset, settings)
+    _find_directories(settings)
+    version = _render(model, server_model, settings)
+    if missing := missing_functions(client, version):
+        raise UdfCheckFailed(f"the functions are not version {version.sha}: {'; '.join(missing)}")
+    check_functions(client, _expect(client, model, version, table, dataset))
+
+
+def _render(model: ModelDirectory, server_model: str, settings: Settings) -> UdfVersion:
+    return render_version(
+        model.manifest,
+        WorkerOptions(server_model, settings.udf_image_root, settings.udf_threads),
+        python=settings.udf_python,
+        pool_size=settings.udf_pool_size,
+    )
+
+
+def _expect(
+    client: Client, model: ModelDirectory, version: UdfVersion, table: str, dataset: str
+) -> Expectation:
+    has_texts = "text_embedding" in load_profile(dataset).vectors
+    loaded = has_texts and table_exists(client, table)
+    return Expectation(
+        manifest=model.manifest,
+        functions=version.functions,
+        pool_size=get_settings().udf_pool_size,
+        table=table if loaded else None,
+    )
 
 
 def _find_model(dataset: str, settings: Settings) -> tuple[ModelDirectory, str]:

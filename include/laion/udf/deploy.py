@@ -109,6 +109,17 @@ def _activate(host: Host, version: UdfVersion) -> None:
             time.sleep(POLL_S)
 
 
+def missing_functions(client: Client, version: UdfVersion) -> list[str]:
+    """Return, for each function that is not there in this version, what the server says.
+
+    Empty where the server does not list its functions: calling them will tell.
+    """
+    with typed_errors("tell which functions it has"):
+        if not client.query(statement("has_function_status")).result_rows[0][0]:
+            return []
+        return _not_loaded(client, version)
+
+
 def _not_loaded(client: Client, version: UdfVersion) -> list[str]:
     """Return, for each function that is not there in this version, what the server says."""
     parameters = {"names": list(version.functions)}

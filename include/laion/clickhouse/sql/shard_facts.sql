@@ -40,6 +40,7 @@ SELECT
     k.published_attempt AS attempt,
     k.published_rows AS published_rows,
     k.published_run_id AS published_run_id,
+    k.published_hash AS published_hash,
     h.held_rows AS held_rows,
     k.last_stage AS last_stage,
     k.last_state AS last_state,

@@ -1,0 +1,198 @@
+"""What may have gone wrong with a table since it was loaded: checks that change nothing.
+
+Each check returns a `Finding` for every thing that is wrong; `run_checks` adds a row for what was
+in order, so that one can see that it was looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from laion.backfill import QUIET_S, BackfillRequest, ShardRepair, plan_backfill
+from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.ledger import Ledger
+from laion.clickhouse.publish import read_contents
+from laion.clickhouse.recall_check import recheck_recall
+from laion.clickhouse.schema import column_types, read_identity
+from laion.clickhouse.shard_facts import read_shard_facts
+from laion.clickhouse.statements import statement
+from laion.errors import LaionError
+from laion.shards import VECTORS, ShardSpec, format_shards
+
+NIGHTS = 30
+"""Every shard is hashed once in so many nights."""
+MIN_FREE = 0.1
+"""Share of a disk below which its room is a finding."""
+MAX_SHARDS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of a check.
+
+    `state` is 'ok', 'found', 'skipped', or 'failed' when the check itself could not be made.
+    """
+
+    check: str
+    state: str
+    summary: str
+    remedy: str = ""
+    seconds: float = field(default=0.0, compare=False)
+
+
+Check = Callable[[], Iterable[Finding]]
+
+
+class Skipped(Exception):
+    """A check does not apply here; the text says why."""
+
+
+def run_checks(checks: dict[str, Check]) -> list[Finding]:
+    """Run every check; one that fails does not keep the others from running."""
+    findings: list[Finding] = []
+    for name, check in checks.items():
+        began = time.monotonic()
+        try:
+            found = list(check()) or [Finding(name, "ok", "as it should be")]
+        except Skipped as reason:
+            found = [Finding(name, "skipped", str(reason))]
+        except LaionError as error:
+            text = f"the check could not be made: {type(error).__name__}: {error}"
+            found = [Finding(name, "failed", text)]
+        seconds = time.monotonic() - began
+        findings += [replace(finding, seconds=seconds) for finding in found]
+    return findings
+
+
+def record_findings(client: Client, table: str, run_id: str, findings: Sequence[Finding]) -> None:
+    """Write the findings into `monitor_findings`."""
+    rows = [{"table": table, "run_id": run_id, **finding.__dict__} for finding in findings]
+    if rows:
+        Ledger(client).insert("monitor_findings", rows)
+
+
+def monitored_tables(client: Client) -> list[tuple[str, str]]:
+    """Return (table, dataset) of every table that a run has loaded into."""
+    return [(row[0], row[1]) for row in Ledger(client).rows("monitored_tables")]
+
+
+def check_counts(client: Client, table: str, quiet_s: float = QUIET_S) -> list[Finding]:
+    """Compare the ledger with the rows that the table holds: one finding for each reason.
+
+    Shards that a run is at work on, one that wrote something in the last `quiet_s`, do not count.
+    """
+    request = BackfillRequest(table, max_shards=MAX_SHARDS, quiet_s=quiet_s)
+    repairs = plan_backfill(client, request)
+    due = [repair for repair in repairs if repair.action == "load"]
+    return [
+        _damage("counts", table, [repair for repair in due if repair.reason == reason])
+        for reason in ("failed", "missing", "mismatched")
+        if any(repair.reason == reason for repair in due)
+    ]
+
+
+def check_index(client: Client, table: str) -> list[Finding]:
+    """Look for shards that the search table does not hold as they are."""
+    request = BackfillRequest(table, which="stale", max_shards=MAX_SHARDS)
+    due = [repair for repair in plan_backfill(client, request) if repair.action == "index"]
+    return [_damage("index", table, due)] if due else []
+
+
+def check_hashes(client: Client, table: str, night: int) -> list[Finding]:
+    """Hash one thirtieth of the shards and compare with the hash at their publication.
+
+    `night` counts days; each shard has its turn every NIGHTS of them.
+    """
+    identity = read_identity(client, table)
+    # In the order of the table's columns, as the hash was taken when they were published.
+    vectors = [name for name in column_types(client, table) if name in VECTORS]
+    turn = [
+        fact
+        for fact in read_shard_facts(client, table)
+        if fact.shard % NIGHTS == night % NIGHTS
+        and fact.is_held
+        and fact.held_rows == fact.published_rows
+    ]
+    if not turn:
+        raise Skipped("no shard has its turn tonight")
+    changed = []
+    for fact in turn:
+        spec = ShardSpec(identity.dataset, table, fact.shard, urls={}, vectors=vectors)
+        if read_contents(client, table, spec, identity.dimension).hash != fact.published_hash:
+            changed.append(fact.shard)
+    if not changed:
+        shards = format_shards([fact.shard for fact in turn])
+        return [Finding("hashes", "ok", f"shards {shards} are as they were published")]
+    shards = format_shards(changed)
+    return [
+        Finding(
+            "hashes",
+            "found",
+            f"shards {shards}: as many rows as were published, but with other contents",
+            _backfill(table, {"shards": shards}),
+        )
+    ]
+
+
+def check_leftovers(client: Client, table: str, older_s: int) -> list[Finding]:
+    """Look for staging tables that no task can be using any more."""
+    rows = Ledger(client).rows("leftover_tables", table=table, older_s=older_s)
+    names = [row[0] for row in rows]
+    if not names:
+        return []
+    remedy = "; ".join(f"DROP TABLE {name} SYNC" for name in names)
+    return [Finding("leftovers", "found", f"staging tables are left: {', '.join(names)}", remedy)]
+
+
+def check_recall(client: Client, table: str, *, queries: int, budget: int) -> list[Finding]:
+    """Ask the standing queries again; one finding for each column and kind below its target."""
+    measured = recheck_recall(client, table, queries=queries, budget=budget)
+    if not measured:
+        raise Skipped("there is no search table")
+    low = [
+        Finding(
+            "recall",
+            "found",
+            f"{now.column}, {now.kind} queries: recall@10 is {now.at_10:.3f}, below {now.target}",
+            f"trigger laion_ingest with shards empty and build_index on for table {table}",
+        )
+        for now in measured
+        if now.is_low
+    ]
+    worst = min(now.at_10 for now in measured)
+    return low or [Finding("recall", "ok", f"recall@10 is {worst:.3f} or better")]
+
+
+def check_disks(client: Client) -> list[Finding]:
+    """Look at the room on every disk of the ClickHouse server."""
+    with typed_errors("look at its disks"):
+        disks = client.query(statement("disks")).result_rows
+    return [
+        Finding(
+            "disks",
+            "found",
+            f"disk {name!r} of ClickHouse has {free / total:.0%} free, {free:,} bytes",
+            "free some space, or add a disk, before the next load",
+        )
+        for name, free, total in disks
+        if free < MIN_FREE * total
+    ]
+
+
+def _damage(check: str, table: str, repairs: Sequence[ShardRepair]) -> Finding:
+    shards = format_shards([repair.shard for repair in repairs])
+    reason = repairs[0].reason
+    summary = f"shards {shards} are {reason}: {repairs[0].why}"
+    if len(repairs) > 1:
+        summary += f" (shard {repairs[0].shard}; the others alike)"
+    wanted = {"which": "stale"} if reason == "stale" else {"shards": shards}
+    return Finding(check, "found", summary, _backfill(table, wanted))
+
+
+def _backfill(table: str, wanted: dict[str, str]) -> str:
+    conf = json.dumps({"table": table, **wanted, "dry_run": False})
+    return f"airflow dags trigger laion_backfill --conf {shlex.quote(conf)}"

@@ -1,0 +1,123 @@
+"""The bodies of `laion_monitor`'s tasks."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from airflow.sdk import get_current_context
+
+from laion.clickhouse.client import Client
+from laion.clickhouse.schema import ensure_ledger
+from laion.errors import UdfCheckFailed, UdfsNotPossible
+from laion.monitor import (
+    MIN_FREE,
+    Check,
+    Finding,
+    Skipped,
+    check_counts,
+    check_disks,
+    check_hashes,
+    check_index,
+    check_leftovers,
+    check_recall,
+    monitored_tables,
+    record_findings,
+    run_checks,
+)
+from laion.orchestration.alerts import airflow_url, deliver
+from laion.orchestration.connections import clickhouse_client
+from laion.orchestration.messages import describe_finding
+from laion.orchestration.udfs import smoke_test
+from laion.settings import get_settings
+from laion.storage import STALE_AFTER_S, StagingArea
+
+log = logging.getLogger(__name__)
+
+
+def list_tables() -> list[dict[str, str]]:
+    """Return the tables to check: the one of the param, or all that were ever loaded."""
+    wanted = (get_current_context()["params"]["table"] or "").strip()
+    with clickhouse_client() as client:
+        ensure_ledger(client)
+        tables = monitored_tables(client)
+    return [
+        {"table": table, "dataset": dataset} for table, dataset in tables if wanted in ("", table)
+    ]
+
+
+def check_table(target: dict[str, str]) -> dict[str, int]:
+    """Check one table, record what was found and alert about each finding.
+
+    Returns how many checks ended in which state.
+    """
+    context = get_current_context()
+    cast(dict[str, Any], context)["table_key"] = target["table"]
+    with clickhouse_client() as client:
+        findings = run_checks(_checks(client, target["table"], target["dataset"]))
+        record_findings(client, target["table"], context["run_id"], findings)
+    for finding in findings:
+        bad = finding.state in ("found", "failed")
+        log.log(
+            logging.WARNING if bad else logging.INFO,
+            "%-9s %-7s %s",
+            finding.check,
+            finding.state,
+            finding.summary,
+        )
+        if bad:
+            deliver(describe_finding(target["table"], finding, airflow_url=airflow_url()))
+    states = [finding.state for finding in findings]
+    return {state: states.count(state) for state in sorted(set(states))}
+
+
+def _checks(client: Client, table: str, dataset: str) -> dict[str, Check]:
+    settings = get_settings()
+    night = datetime.now(UTC).toordinal()
+    return {
+        "counts": lambda: check_counts(client, table),
+        "hashes": lambda: check_hashes(client, table, night),
+        "index": lambda: check_index(client, table),
+        "recall": lambda: check_recall(
+            client, table, queries=settings.recall_queries, budget=settings.recall_budget
+        ),
+        "functions": _check_functions(client, table, dataset),
+        "leftovers": lambda: check_leftovers(client, table, STALE_AFTER_S),
+        "disks": lambda: check_disks(client),
+        "staging": _check_staging,
+    }
+
+
+def _check_functions(client: Client, table: str, dataset: str) -> Callable[[], list[Finding]]:
+    def check() -> list[Finding]:
+        try:
+            smoke_test(client, table, dataset)
+        except UdfsNotPossible as reason:
+            raise Skipped(str(reason)) from reason
+        except UdfCheckFailed as error:
+            remedy = "trigger laion_ingest with shards empty, build_index off and deploy_udfs on"
+            return [Finding("functions", "found", str(error), remedy)]
+        return []
+
+    return check
+
+
+def _check_staging() -> list[Finding]:
+    """Remove what dead attempts have left in the staging area, and look at its disk."""
+    settings = get_settings()
+    area = StagingArea.from_uri(settings.staging_uri, settings.max_shards_in_flight)
+    found = []
+    if removed := area.sweep():
+        names = ", ".join(str(directory) for directory in removed)
+        found.append(
+            Finding("staging", "found", f"dead attempts had left files; removed: {names}", "none")
+        )
+    if area.root.exists():
+        usage = shutil.disk_usage(area.root)
+        if usage.free < MIN_FREE * usage.total:
+            text = f"{area.root} has {usage.free / usage.total:.0%} of its disk free"
+            found.append(Finding("staging", "found", text, "free some space"))
+    return found

@@ -1,0 +1,183 @@
+"""What the monitor says of a table that is right, and of the same table damaged in every way."""
+
+from __future__ import annotations
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from laion.clickhouse import builds
+from laion.clickhouse.identifiers import staging_table
+from laion.clickhouse.ledger import Ledger
+from laion.errors import ClickHouseError
+from laion.monitor import (
+    NIGHTS,
+    Finding,
+    Skipped,
+    check_counts,
+    check_disks,
+    check_hashes,
+    check_index,
+    check_leftovers,
+    check_recall,
+    monitored_tables,
+    record_findings,
+    run_checks,
+)
+from tests.unit.clickhouse.shard_steps import QUERIES, TABLE, build_search, event
+from tests.unit.conftest import Load
+
+RECALL = {"queries": QUERIES, "budget": 10**9}
+
+
+@pytest.fixture(autouse=True)
+def short_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builds, "SETTLE_S", 0.05)
+
+
+def test_a_table_as_it_was_loaded_has_no_finding(client: Client, load: Load) -> None:
+    load(0, 1)
+    build_search(client)
+
+    assert check_counts(client, TABLE) == []
+    assert check_index(client, TABLE) == []
+    assert check_leftovers(client, TABLE, older_s=3600) == []
+    assert check_disks(client) == []
+    assert [f.state for f in check_recall(client, TABLE, **RECALL)] == ["ok"]
+    assert check_hashes(client, TABLE, night=1) == [
+        Finding("hashes", "ok", "shards 1 are as they were published")
+    ]
+
+
+class TestCounts:
+    def test_each_reason_is_one_finding_with_its_shards(
+        self, client: Client, ledger: Ledger, load: Load
+    ) -> None:
+        load(0, 1, 2, 3)
+        client.command(f"ALTER TABLE {TABLE} DROP PARTITION 0")
+        client.command(f"ALTER TABLE {TABLE} DROP PARTITION 2")
+        client.command(f"INSERT INTO {TABLE} SELECT * FROM {TABLE} WHERE shard = 3 LIMIT 1")
+
+        missing, mismatched = check_counts(client, TABLE)
+
+        assert missing.summary.startswith("shards 0,2 are missing: run run_1 published 60 rows")
+        assert missing.remedy == (
+            "airflow dags trigger laion_backfill --conf "
+            """'{"table": "little", "shards": "0,2", "dry_run": false}'"""
+        )
+        assert mismatched.summary == (
+            "shards 3 are mismatched: run run_1 published 60 rows, the table holds 61"
+        )
+
+
+class TestHashes:
+    def test_other_contents_in_as_many_rows_are_found(self, client: Client, load: Load) -> None:
+        load(0, 1)
+        client.command(
+            f"ALTER TABLE {TABLE} UPDATE caption = 'another' IN PARTITION 1 WHERE id % 7 = 0",
+            settings={"mutations_sync": 1},
+        )
+        assert check_counts(client, TABLE) == []
+
+        (finding,) = check_hashes(client, TABLE, night=1)
+
+        assert finding.state == "found"
+        assert finding.summary.startswith("shards 1: as many rows as were published")
+
+    def test_every_shard_has_its_turn_in_thirty_nights(self, client: Client, load: Load) -> None:
+        load(0, 1, 31)
+        told = []
+        for night in range(NIGHTS):
+            try:
+                told += check_hashes(client, TABLE, night)
+            except Skipped:
+                continue
+
+        assert [finding.summary.split()[1] for finding in told] == ["0", "1,31"]
+
+
+class TestSearchTable:
+    def test_a_shard_published_after_the_build_is_found(self, client: Client, load: Load) -> None:
+        load(0, 1)
+        build_search(client)
+        load(1, attempt="cccc0003")
+
+        (finding,) = check_index(client, TABLE)
+
+        assert finding.summary.startswith("shards 1 are stale")
+        assert '"which": "stale"' in finding.remedy
+
+    def test_recall_below_the_target_is_found(self, client: Client, load: Load) -> None:
+        load(0, 1)
+        build_search(client)
+        client.command(
+            "ALTER TABLE recall_history UPDATE target = 1.5 WHERE 1",
+            settings={"mutations_sync": 1},
+        )
+
+        findings = check_recall(client, TABLE, **RECALL)
+
+        assert {finding.state for finding in findings} == {"found"}
+        assert "below 1.5" in findings[0].summary
+
+    def test_without_one_there_is_no_recall(self, client: Client, load: Load) -> None:
+        load(0)
+
+        with pytest.raises(Skipped, match="no search table"):
+            check_recall(client, TABLE, **RECALL)
+
+
+def test_a_staging_table_left_behind_is_found_when_it_is_old_enough(
+    client: Client, load: Load
+) -> None:
+    load(0)
+    names = [staging_table(TABLE, 1, "dddd0004"), f"{TABLE}_staging_area"]
+    for name in names:
+        client.command(f"CREATE TABLE {name} AS {TABLE}")
+    client.command(f"DROP TABLE {staging_table(TABLE, 0, 'aaaa0001')} SYNC")
+
+    assert check_leftovers(client, TABLE, older_s=3600) == []
+    (finding,) = check_leftovers(client, TABLE, older_s=0)
+
+    assert finding.summary == "staging tables are left: little_staging_1_dddd0004"
+    assert finding.remedy == "DROP TABLE little_staging_1_dddd0004 SYNC"
+
+
+class TestRunning:
+    def test_one_check_that_fails_does_not_keep_the_others_from_running(self) -> None:
+        def fail() -> list[Finding]:
+            raise ClickHouseError("no answer")
+
+        def skip() -> list[Finding]:
+            raise Skipped("not here")
+
+        findings = run_checks({"one": fail, "two": skip, "three": list})
+
+        assert findings == [
+            Finding("one", "failed", "the check could not be made: ClickHouseError: no answer"),
+            Finding("two", "skipped", "not here"),
+            Finding("three", "ok", "as it should be"),
+        ]
+
+    def test_what_was_found_is_kept(self, client: Client, ledger: Ledger) -> None:
+        record_findings(client, TABLE, "run_1", [Finding("counts", "found", "a", "b", 1.5)])
+
+        kept = client.query(
+            "SELECT table, run_id, check, state, summary, remedy, seconds FROM monitor_findings"
+        ).result_rows
+        assert kept == [(TABLE, "run_1", "counts", "found", "a", "b", 1.5)]
+
+    def test_every_table_that_was_loaded_is_monitored(self, client: Client, load: Load) -> None:
+        load(0)
+
+        assert monitored_tables(client) == [(TABLE, "little")]
+
+    def test_a_worker_that_was_killed_is_found_when_its_run_has_been_quiet(
+        self, client: Client, ledger: Ledger, load: Load
+    ) -> None:
+        load(0)
+        ledger.append([event(1, "plan", "planned", ""), event(1, "load", "started", "dddd0004")])
+
+        assert check_counts(client, TABLE) == []
+        (finding,) = check_counts(client, TABLE, quiet_s=-1)
+
+        assert "shards 1 are missing: run run_1 stopped after 'load started'" in finding.summary
