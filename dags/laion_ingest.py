@@ -18,9 +18,8 @@ and `encode_image` work, or says why that cannot be. `report` lists what happene
 
 **Start** with dataset `sample`, or with `shards` = `0` of a real dataset before a range of it.
 
-**When a shard fails**, the good ones are in. Read its log, mend the cause, and either clear the
-failed tasks of this run (*Clear* → *Only failed*) or trigger a new run with `shards` = `failed` or
-`missing`. Clearing any task again is safe: nothing is ever loaded twice or half.
+**When a shard fails**, the good ones are in. Read its log, mend the cause, and clear the failed
+tasks (*Clear* → *Only failed*) or trigger a run with `shards` = `failed`: nothing is loaded twice.
 **What happened** is in ClickHouse: `SELECT * FROM shard_status`.
 """
 
