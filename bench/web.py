@@ -57,6 +57,11 @@ def main() -> None:
 def measure_board(client: Client, size: int) -> dict[str, float]:
     """Return milliseconds and bytes of the page, and of updates with some and no changes."""
     table = f"shards_{size}"
+    ensure_base_table(client, table, TableIdentity("bench", DIMENSION))
+    client.command(
+        f"INSERT INTO {table} (shard, id) SELECT number, number FROM numbers({size})",
+        settings={"max_partitions_per_insert_block": size},
+    )
     _publish(client, table, range(size))
     with _pages(client) as pages:
         query = {"table": table, "dataset": "bench"}
@@ -75,6 +80,7 @@ def measure_board(client: Client, size: int) -> dict[str, float]:
         update_ms, update_bytes = _milliseconds(update), len(update().content)
         sent = len(update().json()["cells"])
     assert sent == CHANGED, sent
+    client.command(f"DROP TABLE {table} SYNC")
     return {
         f"board of {size}, page, ms": page_ms,
         f"board of {size}, update with {CHANGED} changes, ms": update_ms,

@@ -138,7 +138,7 @@ def read_changes(
         window_s=WINDOW_S,
         overlap_us=OVERLAP_US,
     )
-    pace = Pace(float(seconds), int(shards), int(rows), int(size))
+    pace = Pace(seconds if seconds <= WINDOW_S else 0, int(shards), int(rows), int(size))
     if not changed:
         return Changes(cursor, [], pace)
     which = "AND shard IN {shards:Array(UInt16)}" if since else ""
@@ -150,7 +150,9 @@ def read_changes(
         **({"shards": list(changed)} if since else {}),
     )
     profile = _profile_of(choice.dataset)
-    cells = [_cell(row, profile, active_runs, usual_bytes) for row in found]
+    has_parts = any(row[-2] for row in found)
+    counts_rows = has_parts or not _is_distributed(client, choice.table)
+    cells = [_cell(row, profile, active_runs, counts_rows, usual_bytes) for row in found]
     return Changes(cursor, cells, pace)
 
 
@@ -178,13 +180,19 @@ def has_ledger(client: Client) -> bool:
     return table_exists(client, "ingest_runs")
 
 
+def _is_distributed(client: Client, table: str) -> bool:
+    ((found,),) = _rows(client, "is_distributed", table=table)
+    return bool(found)
+
+
 def _cell(
     row: Sequence[Any],
     profile: Profile | None,
     active_runs: Collection[str],
+    counts_rows: bool,
     usual_bytes: float,
 ) -> Cell:
-    shard, published, published_rows, held, size, *last, counts_rows, bytes_here = row
+    shard, published, published_rows, held, size, *last, _has_parts, bytes_here = row
     stage, state, run_id, is_planned_again, planner = last
     listed = profile.rows_of(shard) if profile else None
     if is_planned_again and planner in active_runs:

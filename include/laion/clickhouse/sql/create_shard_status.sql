@@ -4,60 +4,62 @@ WITH
     (
         SELECT
             `database`, `table`, shard, attempt,
-            any(dataset) AS dataset,
+            any(dataset) AS any_dataset,
             -- A planned shard without an attempt is older than any attempt of its.
             if(attempt = '', toDateTime64(0, 6, 'UTC'), min(at)) AS started_at,
             argMax(
                 (stage, state, rows_expected, error_class, error, dag_id, run_id, try_number, log_url, at),
                 (stage_number, at)
-            ) AS last
+            ) AS event,
+            maxIf(at, stage = 'publish' AND state = 'done') AS publication_at,
+            argMaxIf((attempt, rows_loaded, hash, run_id), at, stage = 'publish' AND state = 'done') AS publication,
+            maxIf(at, stage = 'plan') AS plan_at,
+            argMaxIf(run_id, at, stage = 'plan') AS planner,
+            -- A download under way writes its start again from time to time, with the bytes that are here.
+            argMaxIf(bytes, at, stage = 'download' AND state = 'started') AS progress
         FROM shard_ledger
         GROUP BY `database`, `table`, shard, attempt
     ),
-    last_attempts AS
+    shards AS
     (
         SELECT
             `database`, `table`, shard,
-            any(dataset) AS dataset,
+            any(any_dataset) AS dataset,
+            max(publication_at) AS published_at,
+            argMax(publication, publication_at) AS published,
             argMax(attempt, started_at) AS last_attempt,
             max(started_at) AS last_started_at,
-            argMax(last, started_at) AS last
+            argMax(event, started_at) AS last,
+            max(plan_at) AS planned_at,
+            argMax(planner, plan_at) AS planned_run_id,
+            argMax(progress, started_at) AS bytes_here
         FROM attempts
-        GROUP BY `database`, `table`, shard
-    ),
-    publications AS
-    (
-        SELECT
-            `database`, `table`, shard,
-            argMax((attempt, rows_loaded, hash, run_id), at) AS published,
-            max(at) AS published_at
-        FROM shard_ledger
-        WHERE stage = 'publish' AND state = 'done'
         GROUP BY `database`, `table`, shard
     )
 SELECT
-    l.`database` AS `database`,
-    l.`table` AS `table`,
-    l.shard AS shard,
-    l.dataset AS dataset,
-    p.published_at > toDateTime64(0, 6, 'UTC') AS is_published,
-    p.published.1 AS published_attempt,
-    p.published.2 AS published_rows,
-    p.published.3 AS published_hash,
-    p.published.4 AS published_run_id,
-    p.published_at AS published_at,
-    l.last_attempt AS last_attempt,
-    l.last_started_at AS last_started_at,
-    l.last.1 AS last_stage,
-    l.last.2 AS last_state,
-    l.last.3 AS rows_expected,
-    l.last.4 AS error_class,
-    l.last.5 AS error,
-    l.last.6 AS dag_id,
-    l.last.7 AS run_id,
-    l.last.8 AS try_number,
-    l.last.9 AS log_url,
-    l.last.10 AS last_at
-FROM last_attempts AS l
-LEFT JOIN publications AS p
-    ON l.`database` = p.`database` AND l.`table` = p.`table` AND l.shard = p.shard
+    `database`,
+    `table`,
+    shard,
+    dataset,
+    published_at > toDateTime64(0, 6, 'UTC') AS is_published,
+    published.1 AS published_attempt,
+    published.2 AS published_rows,
+    published.3 AS published_hash,
+    published.4 AS published_run_id,
+    published_at,
+    last_attempt,
+    last_started_at,
+    last.1 AS last_stage,
+    last.2 AS last_state,
+    last.3 AS rows_expected,
+    last.4 AS error_class,
+    last.5 AS error,
+    last.6 AS dag_id,
+    last.7 AS run_id,
+    last.8 AS try_number,
+    last.9 AS log_url,
+    last.10 AS last_at,
+    planned_at,
+    planned_run_id,
+    bytes_here
+FROM shards
