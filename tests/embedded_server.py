@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -57,6 +57,18 @@ class EmbeddedServer:
             "login": self.user,
             "password": self.password,
         }
+
+    def restrict(self, grants: Iterable[str], profile: str = "") -> None:
+        """Have its user, from the next start on, these grants only, and settings (XML).
+
+        The engine merges what is in ``users.d`` into its users' configuration.
+        """
+        queries = "".join(f"<query>GRANT {grant}</query>" for grant in grants)
+        user = f"<users><default><grants>{queries}</grants></default></users>"
+        profiles = f"<profiles><default>{profile}</default></profiles>"
+        file = self.path / "users.d" / "restricted.xml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"<clickhouse>{profiles}{user}</clickhouse>")
 
     def start(self, port: int = 0) -> EmbeddedServer:
         """Start the process and wait until it serves."""

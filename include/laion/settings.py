@@ -129,6 +129,11 @@ class Settings(BaseSettings):
         description="Where the server reads function definitions (`*_function.xml`), as a worker "
         "of Airflow sees it.",
     )
+    udf_conn_id: str = Field(
+        "",
+        description="Airflow connection by which `deploy_udfs` tells the server to read its "
+        "functions again. Empty: `clickhouse_conn_id`.",
+    )
     udf_models_dir: str = Field(
         "", description="`models_dir` as the ClickHouse server sees it. Empty: the same."
     )

@@ -327,10 +327,10 @@ class TestTheImage:
         assert rules[0] == "*"
         assert "!.env" not in rules
 
-    def test_adds_only_drivers_and_the_build_tool_to_the_lock(self) -> None:
+    def test_adds_only_the_build_tool_to_the_lock(self) -> None:
         added = pins(AIRFLOW_DOCKER / "requirements.lock")
 
-        assert added.keys() == {"asyncpg", "psycopg2-binary", "setuptools"}
+        assert added.keys() == {"setuptools"}
         assert not added.keys() & pins(PROJECT / "requirements.lock").keys()
         assert added["setuptools"] == pins(PROJECT / "requirements-dev.lock")["setuptools"]
         assert "--require-hashes" in DOCKERFILE

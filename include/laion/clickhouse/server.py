@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.statements import statement
+from laion.clickhouse.users import read_grants
 from laion.errors import ClickHouseAuthFailed, ClickHouseError, ServerTooOld
 
 log = logging.getLogger(__name__)
@@ -16,9 +17,6 @@ OLDEST_SERVER = (25, 8)
 
 FIGURES = (("server_settings", "name"), ("asynchronous_metrics", "metric"))
 """System tables that tell of memory, and their column of names; not every server has both."""
-
-GRANTS = ("SELECT", "INSERT", "CREATE TABLE", "CREATE VIEW", "DROP TABLE", "ALTER TABLE")
-"""What a run needs on the database of the connection."""
 
 SETTINGS = ("readonly", "max_execution_time", "max_memory_usage")
 """Settings of the connection's user that can end a load or a build before its time."""
@@ -107,22 +105,28 @@ def limiting_settings(client: Client) -> dict[str, int]:
 
 
 def missing_grants(client: Client) -> list[str] | None:
-    """Return those of GRANTS that the user lacks, or None where the server cannot say."""
+    """Return what the loader needs on its database and the user lacks, such as ALTER DELETE.
+
+    None where the server cannot say.
+    """
     with typed_errors("name its database"):
         database = str(client.command("SELECT currentDatabase()"))
     missing = []
-    for grant in GRANTS:
+    for privilege, target in read_grants("loader", database):
+        # What is not granted on system tables is not told then; a run does without or says so.
+        if target.startswith("system."):
+            continue
         try:
-            with typed_errors(f"check the grant {grant}"):
+            with typed_errors(f"check the grant {privilege}"):
                 granted = client.command(
-                    statement("check_grant", database=database, literals={"grant": grant})
+                    statement("check_grant", database=database, literals={"grant": privilege})
                 )
         except ClickHouseError as error:
             # CHECK GRANT came with ClickHouse 24.10.
             log.info("%s", error)
             return None
         if not int(str(granted)):
-            missing.append(grant)
+            missing.append(privilege)
     return missing
 
 

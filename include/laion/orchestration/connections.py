@@ -13,12 +13,12 @@ from laion.settings import get_settings
 
 
 @contextmanager
-def clickhouse_client() -> Iterator[Client]:
-    """Yield a client of the connection `clickhouse_default` (setting `LAION_CLICKHOUSE_CONN_ID`).
+def clickhouse_client(conn_id: str = "") -> Iterator[Client]:
+    """Yield a client of a connection, by default of the setting `LAION_CLICKHOUSE_CONN_ID`'s.
 
     Raises ClickHouseUnreachable, ClickHouseAuthFailed, ClickHouseDatabaseMissing.
     """
-    client = connect(get_settings().clickhouse_conn_id)
+    client = connect(conn_id or get_settings().clickhouse_conn_id)
     try:
         yield client
     finally:

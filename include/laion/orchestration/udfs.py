@@ -41,7 +41,7 @@ def deploy_udfs() -> dict[str, Any]:
     except UdfsNotPossible as error:
         raise AirflowSkipException(f"not possible here, because {error}") from error
     version = _render(model, server_model, settings)
-    with clickhouse_client() as client:
+    with clickhouse_client(settings.udf_conn_id) as client:
         expected = _expect(client, model, version, request.table, request.dataset)
         host = Host("ClickHouse", *directories, client)
         changed = deploy_version([host], version, lambda client: check_functions(client, expected))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from laion.errors import (
 )
 from laion.orchestration.connections import clickhouse_client
 from tests.embedded_server import EmbeddedServer
+from tests.tls_proxy import tls_in_front_of
 
 
 def connect_to(monkeypatch: pytest.MonkeyPatch, connection: dict[str, object]) -> None:
@@ -48,3 +50,19 @@ def test_a_connection_that_does_not_work_says_what_is_wrong_with_it(
 
     with pytest.raises(error, match=advice), clickhouse_client():
         pass
+
+
+def test_tls_is_a_matter_of_the_connection_and_strangers_certificates_are_refused(
+    clickhouse_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with tls_in_front_of(clickhouse_server.port, tmp_path) as (port, authority):
+        known = {**clickhouse_server.airflow_connection, "port": port}
+        trusting = {"secure": True, "client_kwargs": {"ca_cert": str(authority)}}
+
+        connect_to(monkeypatch, {**known, "extra": trusting})
+        with clickhouse_client() as client:
+            assert client.command("SELECT 1") == 1
+
+        connect_to(monkeypatch, {**known, "extra": {"secure": True}})
+        with pytest.raises(ClickHouseUnreachable, match="TLS"), clickhouse_client():
+            pass
