@@ -21,6 +21,7 @@ from laion.download import DownloadOptions
 from laion.preflight import Run, check_run
 from laion.shards import ShardSpec
 from laion.sources import locate_sources
+from laion.storage import DirectoryArea
 
 CONNECTIONS = 12
 
@@ -59,8 +60,7 @@ def show(profile: Profile, port: int, clickhouse: int, staging: Path, no_index: 
         table=profile.name,
         specs=specs,
         dimension=profile.dimension or 0,
-        staging=staging,
-        capacity=4,
+        staging=DirectoryArea(staging, capacity=4),
         index=None if no_index else IndexOptions(quantization="auto"),
     )
     with clickhouse_connect.get_client(host="127.0.0.1", port=clickhouse) as client:

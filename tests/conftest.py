@@ -10,6 +10,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from tests.embedded_server import EmbeddedServer
+from tests.s3 import S3Server
 
 FreshDatabase = Callable[[], AbstractContextManager[Client]]
 
@@ -41,3 +42,9 @@ def client(fresh_database: FreshDatabase) -> Iterator[Client]:
     """A client of a fresh database, which is dropped afterwards."""
     with fresh_database() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server

@@ -147,6 +147,16 @@ class DiskFull(LaionError):
     """The staging area has no room for the next file."""
 
 
+class StorageUnreachable(LaionError):
+    """The S3 of the staging area does not answer, or fails."""
+
+    retryable = True
+
+
+class StorageRefused(LaionError):
+    """The S3 of the staging area does not let us in, or has no such bucket."""
+
+
 class PortUnavailable(LaionError):
     """A server on this machine cannot listen on the port it was told."""
 
@@ -180,6 +190,10 @@ class ClickHouseBusy(ClickHouseError):
     """ClickHouse is short of memory, connections or time; later it may not be."""
 
     retryable = True
+
+
+class StagingUnreadable(ClickHouseError):
+    """ClickHouse may not read the staging area on S3."""
 
 
 class TableMismatch(ClickHouseError):

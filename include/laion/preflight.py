@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from laion.clickhouse.client import Client
 from laion.clickhouse.identifiers import search_table
 from laion.clickhouse.publish import table_exists
+from laion.clickhouse.pull import S3Access, check_access
 from laion.clickhouse.server import (
     ServerFacts,
     free_disk_bytes,
@@ -23,8 +29,17 @@ from laion.clickhouse.server import (
 from laion.clickhouse.sizing import IndexOptions, format_gb, plan_index
 from laion.datasets import DTYPE_BYTES, NPY_HEADER_BYTES, Profile
 from laion.download.options import DownloadOptions
-from laion.errors import IndexTooLarge, PreflightFailed, SourceUnreachable
+from laion.errors import (
+    ClickHouseError,
+    IndexTooLarge,
+    PreflightFailed,
+    SourceUnreachable,
+    StagingGone,
+    StorageRefused,
+    StorageUnreachable,
+)
 from laion.shards import ShardSpec, format_shards
+from laion.storage import BucketArea, DirectoryArea, StagingArea
 from laion.survey import Survey, survey_files
 
 METADATA_ROW_BYTES = 200
@@ -52,17 +67,23 @@ class Line:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is going to do. `index` is None where no search table is to be built."""
+    """What a run is going to do. `index` is None where no search table is to be built.
+
+    `s3_access` is how ClickHouse reads a staging area on S3; a machine then downloads and converts
+    up to so many shards at once.
+    """
 
     profile: Profile
     table: str
     specs: Sequence[ShardSpec]
     dimension: int
-    staging: Path
-    capacity: int
+    staging: StagingArea
     index: IndexOptions | None
     element_type: str = "Float32"
     server_memory_bytes: int | None = None
+    s3_access: S3Access | None = None
+    downloads_at_once: int = 1
+    converts_at_once: int = 1
 
     @property
     def row_bytes(self) -> int:
@@ -129,7 +150,7 @@ def check_run(run: Run, client: Client, options: DownloadOptions) -> Report:
     lines: list[Line] = []
     if run.specs:
         lines += [_source(run, survey), _rows_line(run, survey, rows)]
-        lines += [_to_fetch(survey), _staging(run, survey)]
+        lines += [_to_fetch(survey), *_staging(run, survey, client)]
     lines += [_version(run, server), _clickhouse_disk(run, client, rows, held)]
     lines += _index(run, server, {**held, **rows})
     lines += [*_settings(client), _grants(client)]
@@ -194,23 +215,59 @@ def _to_fetch(survey: Survey) -> Line:
     return Line("to fetch", "", format_gb(survey.fetch_bytes), note=note)
 
 
-def _staging(run: Run, survey: Survey) -> Line:
+def _staging(run: Run, survey: Survey, client: Client) -> Iterator[Line]:
     largest = max(survey.shard_bytes(spec.shard) for spec in run.specs)
-    fetched = bool(survey.remote)
-    at_once = min(run.capacity, len(run.specs))
-    needed = int(at_once * largest * ((1 if fetched else 0) + PARQUET_SHARE))
-    free = shutil.disk_usage(_existing(run.staging)).free
+    files = 1 if survey.remote else 0
+    area, capacity = run.staging, run.staging.capacity
+    if isinstance(area, DirectoryArea):
+        at_once = min(capacity, len(run.specs))
+        yield _disk(
+            "staging disk",
+            area.root,
+            int(at_once * largest * (files + PARQUET_SHARE)),
+            f"for {at_once} shards at once",
+            f"point LAION_STAGING_URI at a larger disk or lower LAION_MAX_SHARDS_IN_FLIGHT from "
+            f"{capacity}",
+        )
+    elif isinstance(area, BucketArea):
+        downloads, converts = run.downloads_at_once * files, run.converts_at_once
+        yield _disk(
+            "scratch disk",
+            area.scratch,
+            int(largest * (downloads + converts * (files + PARQUET_SHARE))),
+            f"if one machine works on {downloads + converts} shards",
+            "point LAION_SCRATCH_DIR at a larger disk or lower LAION_MAX_PARALLEL_DOWNLOADS or "
+            "LAION_MAX_PARALLEL_CONVERTS",
+        )
+        yield _bucket(run, area, client)
+
+
+def _disk(check: str, directory: Path, needed: int, why: str, remedy: str) -> Line:
+    free = shutil.disk_usage(_existing(directory)).free
     short = needed > free
     return Line(
-        "staging disk",
-        f"{format_gb(needed)} for {at_once} shards at once",
+        check,
+        f"{format_gb(needed)} {why}",
         f"{format_gb(free)} free",
         "problem" if short else "ok",
-        f"Free some of {run.staging}, point LAION_STAGING_URI at a larger disk or lower "
-        f"LAION_MAX_SHARDS_IN_FLIGHT from {run.capacity}."
-        if short
-        else "",
+        f"Free some of {directory}, {remedy}." if short else "",
     )
+
+
+def _bucket(run: Run, area: BucketArea, client: Client) -> Line:
+    """Write a small file to the staging area on S3, let ClickHouse read it, delete it."""
+    needed, file = "written by workers, read by ClickHouse", io.BytesIO()
+    pq.write_table(pa.table({"probe": [1]}), file)
+    try:
+        probe = area.write(f".probe-{secrets.token_hex(4)}.parquet", file.getvalue())
+        try:
+            if run.s3_access is not None:
+                check_access(client, probe, run.s3_access)
+        finally:
+            area.delete(probe)
+    except (StorageRefused, StorageUnreachable, ClickHouseError, StagingGone) as error:
+        return Line("staging", needed, area.root, "problem", str(error))
+    return Line("staging", needed, area.root)
 
 
 def _existing(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -48,7 +49,25 @@ class Settings(BaseSettings):
     )
     staging_uri: str = Field(
         default_factory=_default_staging_uri,
-        description="Directory (`file://…`) for files between download and load; workers share it.",
+        description="Where files lie between download and load: a directory that the workers share "
+        "(`file://…`), or `s3://bucket/prefix`.",
+    )
+    s3_conn_id: str = Field(
+        "laion_s3",
+        description="Airflow connection (type aws) of sources and staging on S3. Without it, S3 is "
+        "reached as AWS clients find it: environment, `~/.aws`, role of the machine.",
+    )
+    source_s3_conn_id: str = Field(
+        "", description="The same for sources alone. Empty: `s3_conn_id`."
+    )
+    clickhouse_s3_collection: str = Field(
+        "",
+        description="Named collection by which ClickHouse reads the staging area on S3. Empty: it "
+        "is sent the credentials of the connection, hidden from its logs.",
+    )
+    scratch_dir: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()) / "laion-scratch",
+        description="Directory of each worker in which tasks work when staging is on S3.",
     )
     max_shards_in_flight: int = Field(
         default_factory=lambda known: _default_shards_in_flight(known.get("staging_uri", "")),

@@ -107,7 +107,7 @@ class ShardSpec(_Record):
 
 @dataclass(frozen=True)
 class ShardFiles(_Record):
-    """The files of a shard by role, as local paths; sizes in bytes.
+    """The files of a shard by role, as local paths or `s3://` URIs; sizes in bytes.
 
     `staged` is False when the files are the source's own and must not be touched. `origins` tells
     what each file is a copy of: its `url`, `size`, `etag` and, unless read in place, `sha256`.
@@ -127,7 +127,7 @@ class ShardFiles(_Record):
 
 @dataclass(frozen=True)
 class ShardParquet(_Record):
-    """The one Parquet file of a shard.
+    """The one Parquet file of a shard; `path` is a local path or an `s3://` URI.
 
     `rows_of` counts the rows of each source file, `bad_vectors` the vectors that are zero or
     not finite, `norms_off` those whose length differs from 1 by more than the tolerance;

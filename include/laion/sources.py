@@ -23,12 +23,13 @@ from laion.errors import (
     SourceUnreachable,
 )
 from laion.npy import read_npy_header
+from laion.s3 import split_uri
 from laion.shards import MAX_SHARD, shard_label
-from laion.urls import hide_credentials, join_url, url_scheme
+from laion.urls import hide_credentials, is_s3, join_url, url_scheme
 
 log = logging.getLogger(__name__)
 
-SCHEMES = ("http", "https", "file")
+SCHEMES = ("http", "https", "file", "s3")
 NPY_HEAD_BYTES = 16_384
 
 
@@ -66,8 +67,11 @@ def base_urls(profile: Profile, source: str) -> list[tuple[str, tuple[Layout, ..
     for base, _ in bases:
         if url_scheme(base) not in SCHEMES:
             raise BadSource(
-                f"source: {hide_credentials(base)!r} must start with http://, https:// or file:///"
+                f"source: {hide_credentials(base)!r} must start with http://, https://, s3:// or "
+                "file:///"
             )
+        if is_s3(base):
+            split_uri(base)
     return bases
 
 

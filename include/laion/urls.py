@@ -27,6 +27,11 @@ def is_local(url: str) -> bool:
     return url_scheme(url) == "file"
 
 
+def is_s3(url: str) -> bool:
+    """Return whether `url` names an object, or a prefix of objects, on S3."""
+    return url_scheme(url) == "s3"
+
+
 def local_path(url: str) -> Path:
     """Return the path that a `file://` URL names."""
     return Path(url2pathname(urlsplit(url).path))

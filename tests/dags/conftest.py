@@ -19,7 +19,7 @@ from tests.embedded_server import EmbeddedServer
 DAGS = Path(__file__).parents[2] / "dags"
 AIRFLOW = str(Path(sys.executable).parent / "airflow")
 
-Run = Callable[[dict[str, object]], subprocess.CompletedProcess[str]]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +56,12 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run_dag(airflow_home: Path, clickhouse_server: EmbeddedServer, client: Client) -> Run:
-    """Runs `laion_ingest` into the test's own database and returns the finished process."""
+    """Runs `laion_ingest` into the test's own database and returns the finished process.
 
-    def run(conf: dict[str, object]) -> subprocess.CompletedProcess[str]:
+    It is called with the params, and with environment variables.
+    """
+
+    def run(conf: dict[str, object], **variables: str) -> subprocess.CompletedProcess[str]:
         target = {**clickhouse_server.airflow_connection, "schema": client.database}
         env = {
             **os.environ,
@@ -66,6 +69,7 @@ def run_dag(airflow_home: Path, clickhouse_server: EmbeddedServer, client: Clien
             "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
             "AIRFLOW_CONN_CLICKHOUSE_DEFAULT": json.dumps(target),
             "LAION_RETRIES": "0",
+            **variables,
         }
         conf = {"dataset": "clip_retrieval", "build_index": False, "deploy_udfs": False, **conf}
         command = [AIRFLOW, "dags", "test", "laion_ingest", "--conf", json.dumps(conf)]

@@ -11,13 +11,16 @@ from clickhouse_connect.driver.client import Client
 
 from laion import preflight
 from laion.clickhouse import server as server_module
+from laion.clickhouse.pull import S3Access
 from laion.clickhouse.sizing import IndexOptions
 from laion.datasets import load_profile
 from laion.download import DownloadOptions
 from laion.errors import PreflightFailed, SourceUnreachable
 from laion.preflight import Report, Run, check_run
 from laion.shards import ShardSpec
+from laion.storage import BucketArea, DirectoryArea
 from tests.embedded_server import EmbeddedServer
+from tests.s3 import S3Server
 from tests.shard_files import DIMENSION, ROWS, spec_of, write_little_shard
 from tests.unit.mirrors import Mirror, unused_url
 
@@ -37,8 +40,7 @@ def run(mirror: Mirror, shard_directory: Path, tmp_path: Path) -> Run:
         table="little",
         specs=[spec_of(mirror.url, shard) for shard in range(3)],
         dimension=DIMENSION,
-        staging=tmp_path / "staging",
-        capacity=2,
+        staging=DirectoryArea(tmp_path / "staging", capacity=2),
         index=IndexOptions(),
     )
 
@@ -218,3 +220,44 @@ def test_answers_survive_json_and_hold_no_credentials(
     report = check_run(replace(run, specs=specs), client, OPTIONS)
 
     assert "s3cr3t" not in str(report.to_json()) + report.as_table()
+
+
+class TestStagingOnS3:
+    @pytest.fixture
+    def s3_run(self, run: Run, s3_server: S3Server, tmp_path: Path) -> Run:
+        root = f"s3://{s3_server.make_bucket()}/staging"
+        area = BucketArea(root, 2, tmp_path / "scratch", s3_server.options)
+        return replace(run, staging=area, s3_access=S3Access(root, s3_server.options))
+
+    def test_it_is_written_by_us_read_by_clickhouse_and_left_empty(
+        self, s3_run: Run, client: Client
+    ) -> None:
+        report = check_run(s3_run, client, OPTIONS)
+
+        report.check()
+        assert line(report, "staging").verdict == "ok"
+        assert line(report, "scratch disk").needed.endswith("if one machine works on 2 shards")
+        assert isinstance(s3_run.staging, BucketArea)
+        assert s3_run.staging.list_files(s3_run.staging.root) == []
+
+    def test_a_bucket_that_does_not_exist_and_a_full_disk_are_told_together(
+        self, s3_run: Run, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: Usage(TB, TB - 10, 10))
+        assert isinstance(s3_run.staging, BucketArea)
+        nowhere = replace(s3_run.staging, root="s3://no-such-bucket/x")
+
+        with pytest.raises(PreflightFailed) as caught:
+            check_run(replace(s3_run, staging=nowhere), client, OPTIONS).check()
+
+        assert "2 problems" in str(caught.value)
+        assert "LAION_SCRATCH_DIR" in str(caught.value)
+        assert "no-such-bucket" in str(caught.value)
+
+    def test_a_server_that_may_not_read_it_is_told(self, s3_run: Run, client: Client) -> None:
+        assert s3_run.s3_access is not None
+        wrong = replace(s3_run.s3_access.options, secret="not-the-secret")
+        refused = replace(s3_run, s3_access=replace(s3_run.s3_access, options=wrong))
+
+        with pytest.raises(PreflightFailed, match="does not let ClickHouse read"):
+            check_run(refused, client, OPTIONS).check()

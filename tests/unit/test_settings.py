@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from laion.settings import Settings
-from laion.storage import StagingArea
+from laion.urls import local_path
 
 
 def test_every_setting_has_a_default() -> None:
@@ -27,9 +27,7 @@ def test_a_setting_comes_from_its_environment_variable(monkeypatch: pytest.Monke
 def test_files_are_staged_below_the_home_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_HOME", "/srv/my airflow")
 
-    area = StagingArea.from_uri(Settings().staging_uri, 1)
-
-    assert str(area.root) == "/srv/my airflow/laion-staging"
+    assert str(local_path(Settings().staging_uri)) == "/srv/my airflow/laion-staging"
 
 
 @pytest.mark.parametrize(

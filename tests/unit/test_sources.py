@@ -77,7 +77,9 @@ class TestBaseUrls:
 
     @pytest.mark.parametrize("source", ["/data/laion", "ftp://host/x", "laion", "http//host"])
     def test_another_kind_of_url_is_refused(self, source: str) -> None:
-        with pytest.raises(BadSource, match=r"must start with http://, https:// or file:///"):
+        with pytest.raises(
+            BadSource, match=r"must start with http://, https://, s3:// or file:///"
+        ):
             base_urls(LAION, source)
 
     @pytest.mark.parametrize(

@@ -48,16 +48,12 @@ def load_shard(client: Client, shard: ShardParquet, *, try_number: int = 1) -> S
             f"{spec.label}: {path} is not there any more; clear the shard's download_shard task to "
             "fetch and convert it again"
         )
-    staging = staging_table(spec.table, spec.shard, shard.attempt)
+    staging = make_staging(client, shard)
+    rounded = rounded_vectors(client, staging)
     with (
         pq.ParquetFile(path, buffer_size=READ_BUFFER_BYTES, pre_buffer=False) as parquet,
         typed_errors(f"load {spec.label} into {staging}"),
     ):
-        client.command(f"DROP TABLE IF EXISTS {quote_identifier(staging)} SYNC")
-        client.command(statement("create_staging", staging=staging, table=spec.table))
-        client.command(statement("keep_parts", staging=staging))
-        types = column_types(client, staging)
-        rounded = frozenset(v for v in VECTORS if "BFloat16" in types.get(v, ""))
         columns = _stream_schema(parquet, shard.dimension, rounded).names
         summary = client.raw_insert(
             quote_identifier(staging),
@@ -65,14 +61,37 @@ def load_shard(client: Client, shard: ShardParquet, *, try_number: int = 1) -> S
             # The driver's types say bytes; anything with a buffer is sent as it is.
             insert_block=cast(Any, stream_shard(parquet, spec.shard, shard.dimension, rounded)),
             fmt="ArrowStream",
-            settings={
-                **INSERT_SETTINGS,
-                "query_id": load_query_id(spec.table, spec.shard, shard.attempt, try_number),
-                "insert_deduplication_token": f"{spec.shard}-{shard.attempt}-{try_number}",
-            },
+            settings=insert_settings(shard, try_number),
         )
     log.info("%s: %d rows into %s", spec.label, summary.written_rows, staging)
     return StagedShard(parquet=shard, staging_table=staging, rows_written=summary.written_rows)
+
+
+def make_staging(client: Client, shard: ShardParquet) -> str:
+    """Make the staging table of an attempt, empty, and return its name."""
+    spec = shard.spec
+    staging = staging_table(spec.table, spec.shard, shard.attempt)
+    with typed_errors(f"load {spec.label} into {staging}"):
+        client.command(f"DROP TABLE IF EXISTS {quote_identifier(staging)} SYNC")
+        client.command(statement("create_staging", staging=staging, table=spec.table))
+        client.command(statement("keep_parts", staging=staging))
+    return staging
+
+
+def rounded_vectors(client: Client, table: str) -> frozenset[str]:
+    """Return the vectors that a table holds as BFloat16."""
+    types = column_types(client, table)
+    return frozenset(v for v in VECTORS if "BFloat16" in types.get(v, ""))
+
+
+def insert_settings(shard: ShardParquet, try_number: int) -> dict[str, Any]:
+    """Return the settings of the INSERT of one try."""
+    spec = shard.spec
+    return {
+        **INSERT_SETTINGS,
+        "query_id": load_query_id(spec.table, spec.shard, shard.attempt, try_number),
+        "insert_deduplication_token": f"{spec.shard}-{shard.attempt}-{try_number}",
+    }
 
 
 def load_query_id(table: str, shard: int, attempt: str, try_number: int) -> str:

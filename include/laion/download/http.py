@@ -22,7 +22,7 @@ from laion.errors import (
     SourceUnreachable,
     SourceUnusable,
 )
-from laion.urls import hide_credentials
+from laion.urls import hide_credentials, is_s3
 
 MAX_REDIRECTS = 10
 BUSY_STATUSES = (408, 425, 429, 503)
@@ -58,16 +58,19 @@ def request(
     options: DownloadOptions,
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[requests.Response]:
-    """Yield the answer, its body not read yet.
+    """Yield the answer, its body not read yet. An `s3://` URL is asked for as S3 wants it.
 
     What breaks while the block reads becomes SourceUnreachable, a URL or redirect that leads
     nowhere SourceUnusable. Statuses are the caller's to judge: see `check_status`.
     """
-    shown = hide_credentials(url)
+    shown, auth = hide_credentials(url), None
+    if is_s3(url):
+        url, auth = options.s3.object_url(url), options.s3.signature()
     try:
         with session.request(
             method,
             url,
+            auth=auth,
             stream=True,
             allow_redirects=True,
             timeout=options.timeouts,

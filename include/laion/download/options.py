@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from laion.s3 import S3Options
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,7 @@ class DownloadOptions:
     `tries` counts tries in a row that brought nothing new; between them it waits `first_wait_s`,
     then twice as long each time. A source that asks for patience gets up to `longest_wait_s`
     here; beyond, the task is given back and tried later. `connections` bounds the files that one
-    shard fetches at once.
+    shard fetches at once. `s3` is for sources on S3.
     """
 
     connect_timeout_s: float = 10
@@ -22,6 +24,7 @@ class DownloadOptions:
     longest_wait_s: float = 30
     connections: int = 3
     checksum: bool = True
+    s3: S3Options = field(default_factory=S3Options)
 
     @property
     def timeouts(self) -> tuple[float, float]:

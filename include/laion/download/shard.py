@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -30,41 +30,38 @@ def download_shard(
     directory: Path,
     options: DownloadOptions | None = None,
     progress: Progress | None = None,
+    store: Callable[[Path], str] = str,
 ) -> ShardFiles:
     """Bring the files of a shard into `directory`; those of a `file://` source stay in place.
 
     Finished files of an earlier try are kept, unfinished ones are gone on with. When a mirror
-    does not deliver a file the next is asked. Raises SourceError (see `fetch_file`) or DiskFull,
-    naming the shard.
+    does not deliver a file the next is asked. `store` is called with each file when it is there
+    and says where tasks find it. Raises SourceError (see `fetch_file`) or DiskFull, naming the
+    shard, and what `store` raises.
     """
     chosen = options or DownloadOptions()
     counter = progress or Progress(spec.label)
+
+    def fetch(role: str, urls: list[str]) -> tuple[FetchedFile, str]:
+        target, sha256 = _target(directory, role, urls), spec.sha256.get(role, "")
+        file = fetch_from_mirrors(urls, target, session, chosen, counter, sha256)
+        return file, store(file.path)
+
     with (
         open_session(chosen.connections) as session,
         ThreadPoolExecutor(chosen.connections) as pool,
     ):
-        jobs = {
-            role: pool.submit(
-                fetch_from_mirrors,
-                urls,
-                _target(directory, role, urls),
-                session,
-                chosen,
-                counter,
-                spec.sha256.get(role, ""),
-            )
-            for role, urls in spec.urls.items()
-        }
+        jobs = {role: pool.submit(fetch, role, urls) for role, urls in spec.urls.items()}
     if errors := [error for job in jobs.values() if (error := job.exception()) is not None]:
         raise _labelled(_most_final(errors), spec)
     files = {role: job.result() for role, job in jobs.items()}
     return ShardFiles(
         spec=spec,
         attempt=attempt,
-        paths={role: str(file.path) for role, file in files.items()},
-        sizes={role: file.size for role, file in files.items()},
-        staged=any(file.path.is_relative_to(directory) for file in files.values()),
-        origins={role: asdict(file.origin) for role, file in files.items()},
+        paths={role: place for role, (_, place) in files.items()},
+        sizes={role: file.size for role, (file, _) in files.items()},
+        staged=any(file.path.is_relative_to(directory) for file, _ in files.values()),
+        origins={role: asdict(file.origin) for role, (file, _) in files.items()},
     )
 
 

@@ -7,9 +7,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow.providers.clickhousedb.hooks.clickhouse import ClickHouseHook
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from laion.clickhouse.client import Client, typed_errors
+from laion.errors import BadSetting
+from laion.s3 import S3Options
 from laion.settings import get_settings
+
+S3_EXTRAS = frozenset({"aws_session_token", "endpoint_url", "region_name"})
+"""What is taken from the extra of a connection to S3, named as the Amazon provider names it."""
 
 
 @contextmanager
@@ -38,3 +45,29 @@ def connect(conn_id: str, query_settings: Mapping[str, Any] | None = None) -> Cl
     )
     with typed_errors("accept the connection"):
         return hook.get_client()
+
+
+def read_s3_options(conn_id: str) -> S3Options:
+    """Return what a connection of type `aws` says of S3; nothing when it does not exist.
+
+    Login and password are access key and secret key. Raises BadSetting, naming what of the extra
+    is not supported.
+    """
+    try:
+        connection = Connection.get(conn_id)
+    except AirflowNotFoundException:
+        return S3Options()
+    extra = connection.extra_dejson
+    if unknown := sorted({name for name, value in extra.items() if value} - S3_EXTRAS):
+        raise BadSetting(
+            f"the extra of connection {conn_id!r} has {', '.join(unknown)}; for S3, known are "
+            f"{', '.join(sorted(S3_EXTRAS))}. For a role, leave login empty and give the role to "
+            "the workers' machines"
+        )
+    return S3Options(
+        key=connection.login or "",
+        secret=connection.password or "",
+        token=extra.get("aws_session_token", ""),
+        endpoint_url=extra.get("endpoint_url", ""),
+        region=extra.get("region_name", ""),
+    )

@@ -6,10 +6,10 @@ import json
 import logging
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, cast
 
 from airflow.sdk import get_current_context
@@ -25,9 +25,8 @@ from laion.clickhouse.publish import (
     publish_shard,
     table_exists,
 )
-from laion.clickhouse.schema import (
-    ensure_ledger,
-)
+from laion.clickhouse.pull import pull_shard
+from laion.clickhouse.schema import ensure_ledger
 from laion.convert import Rules, convert_shard, inspect_shard
 from laion.download import Progress, changed_files, download_shard
 from laion.errors import (
@@ -38,7 +37,7 @@ from laion.errors import (
 )
 from laion.orchestration.alerts import airflow_url, deliver
 from laion.orchestration.connections import clickhouse_client
-from laion.orchestration.context import download_options, staging_area
+from laion.orchestration.context import download_options, staging_access, staging_area
 from laion.orchestration.messages import describe_run
 from laion.orchestration.origin import fails_for_good, task_origin
 from laion.orchestration.params import IngestRequest
@@ -49,7 +48,8 @@ from laion.shards import (
     ShardSpec,
     StagedShard,
 )
-from laion.storage import StagingArea
+from laion.storage import StagingArea, Workspace
+from laion.urls import is_s3
 
 log = logging.getLogger(__name__)
 
@@ -67,21 +67,25 @@ def download(spec_json: dict[str, Any]) -> dict[str, Any]:
     area = staging_area()
     attempt = secrets.token_hex(ATTEMPT_BYTES)
     with _shard_task(spec, "download", attempt) as (ledger, start):
-        directory = _take_over(ledger, area, start) or area.claim(spec.table, spec.shard, attempt)
-        if directory is None:
+        if not (_take_over(ledger, area, start) or area.claim(spec.table, spec.shard, attempt)):
             for stale in area.sweep():
                 log.warning("Removed %s: nobody has touched it for hours.", stale)
             log.info("%s waits: %d shards are staged already.", spec.label, area.capacity)
             later = datetime.now(UTC) + timedelta(seconds=WAIT_FOR_ROOM_S)
             raise AirflowRescheduleException(later)  # type: ignore[no-untyped-call]
-        with _freeing_on_final_failure(ledger, area, start), ledger.record_stage(start) as result:
+        with (
+            _freeing_on_final_failure(ledger, area, start),
+            ledger.record_stage(start) as result,
+            area.workspace(spec.table, spec.shard, attempt, resume=True) as work,
+        ):
             progress = Progress(spec.label, lambda size: _record_progress(ledger, start, size))
-            files = download_shard(spec, attempt, directory, download_options(), progress)
+            options = download_options(url for urls in spec.urls.values() for url in urls)
+            files = download_shard(spec, attempt, work.directory, options, progress, work.store)
             log.info("%s", progress.describe())
             for role in changed_files(ledger.last_files(spec.table, spec.shard), files.origins):
                 log.warning("%s: %s is another file than the last time.", spec.label, role)
             result.bytes, result.files = sum(files.sizes.values()), json.dumps(files.origins)
-            result.rows_expected = inspect_shard(files)
+            result.rows_expected = inspect_shard(_bring(files, work))
     return files.to_json()
 
 
@@ -89,15 +93,17 @@ def convert(files_json: dict[str, Any]) -> dict[str, Any]:
     """Turn a shard's files into one checked Parquet file."""
     files = ShardFiles.from_json(files_json)
     request = IngestRequest.from_params(get_current_context()["params"])
-    area = staging_area()
-    directory = area.directory(files.spec.table, files.spec.shard, files.attempt)
+    spec, area = files.spec, staging_area()
     with (
-        _shard_task(files.spec, "convert", files.attempt) as (ledger, start),
+        _shard_task(spec, "convert", files.attempt) as (ledger, start),
         _freeing_on_final_failure(ledger, area, start),
         ledger.record_stage(start) as result,
+        area.workspace(spec.table, spec.shard, files.attempt) as work,
     ):
         rules = Rules(request.max_bad_vectors, request.strict_alignment)
-        parquet = convert_shard(files, directory / f"{files.spec.shard}.parquet", rules)
+        target = work.directory / f"{spec.shard}.parquet"
+        parquet = convert_shard(_bring(files, work), target, rules)
+        parquet = replace(parquet, spec=spec, path=work.store(target))
         result.rows_expected, result.bytes = parquet.rows, parquet.size
     return parquet.to_json()
 
@@ -105,12 +111,18 @@ def convert(files_json: dict[str, Any]) -> dict[str, Any]:
 def load(parquet_json: dict[str, Any]) -> dict[str, Any]:
     """Load a shard's Parquet file into the staging table of its attempt."""
     parquet = ShardParquet.from_json(parquet_json)
+    area = staging_area()
     with (
         _shard_task(parquet.spec, "load", parquet.attempt) as (ledger, start),
-        _freeing_on_final_failure(ledger, staging_area(), start),
+        _freeing_on_final_failure(ledger, area, start),
         ledger.record_stage(start) as result,
     ):
-        staged = load_shard(ledger.client, parquet, try_number=start.origin.try_number)
+        try_number = start.origin.try_number
+        if is_s3(parquet.path):
+            access = staging_access()
+            staged = pull_shard(ledger.client, parquet, access, try_number=try_number)
+        else:
+            staged = load_shard(ledger.client, parquet, try_number=try_number)
         result.rows_expected, result.rows_loaded = parquet.rows, staged.rows_written
         result.bytes = parquet.size
     return staged.to_json()
@@ -142,7 +154,8 @@ def validate(staged_json: dict[str, Any]) -> int:
             published = {**start.__dict__, **result.__dict__, "stage": "publish", "state": "done"}
             ledger.append([ShardEvent(**published)])
             if keep:
-                _keep_parquet(Path(staged.parquet.path), area, spec)
+                kept = area.keep(staged.parquet.path, spec.table)
+                log.info("%s: kept as %s", spec.label, kept)
         except AttemptSuperseded as superseded:
             log.warning("%s", superseded)
         _discard_attempt(ledger, area, spec.table, spec.shard, attempt)
@@ -230,9 +243,16 @@ def _freeing_on_final_failure(
         raise
 
 
-def _take_over(ledger: Ledger, area: StagingArea, start: ShardEvent) -> Path | None:
+def _bring(files: ShardFiles, work: Workspace) -> ShardFiles:
+    """Return the files of a shard with paths of this machine."""
+    with ThreadPoolExecutor(len(files.paths)) as pool:
+        paths = pool.map(work.bring, files.paths.values())
+        return replace(files, paths={r: str(p) for r, p in zip(files.paths, paths, strict=True)})
+
+
+def _take_over(ledger: Ledger, area: StagingArea, start: ShardEvent) -> bool:
     """Take over what this run's earlier tries at the shard have fetched; free the rest of it."""
-    taken: Path | None = None
+    taken = False
     for earlier in ledger.attempts(start):
         taken = taken or area.adopt(start.table, start.shard, earlier, start.attempt)
         _discard_attempt(ledger, area, start.table, start.shard, earlier)
@@ -244,10 +264,3 @@ def _discard_attempt(
 ) -> None:
     area.release(table, shard, attempt)
     drop_staging(ledger.client, staging_table(table, shard, attempt))
-
-
-def _keep_parquet(path: Path, area: StagingArea, spec: ShardSpec) -> None:
-    kept = area.root / "parquet" / spec.table / path.name
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(kept)
-    log.info("%s: kept as %s", spec.label, kept)

@@ -30,10 +30,11 @@ from laion.monitor import (
 )
 from laion.orchestration.alerts import airflow_url, deliver
 from laion.orchestration.connections import clickhouse_client
+from laion.orchestration.context import staging_area
 from laion.orchestration.messages import describe_finding
 from laion.orchestration.udfs import smoke_test
 from laion.settings import get_settings
-from laion.storage import STALE_AFTER_S, StagingArea
+from laion.storage import STALE_AFTER_S, DirectoryArea
 
 log = logging.getLogger(__name__)
 
@@ -107,15 +108,14 @@ def _check_functions(client: Client, table: str, dataset: str) -> Callable[[], l
 
 def _check_staging() -> list[Finding]:
     """Remove what dead attempts have left in the staging area, and look at its disk."""
-    settings = get_settings()
-    area = StagingArea.from_uri(settings.staging_uri, settings.max_shards_in_flight)
+    area = staging_area()
     found = []
     if removed := area.sweep():
-        names = ", ".join(str(directory) for directory in removed)
+        names = ", ".join(removed)
         found.append(
             Finding("staging", "found", f"dead attempts had left files; removed: {names}", "none")
         )
-    if area.root.exists():
+    if isinstance(area, DirectoryArea) and area.root.exists():
         usage = shutil.disk_usage(area.root)
         if usage.free < MIN_FREE * usage.total:
             text = f"{area.root} has {usage.free / usage.total:.0%} of its disk free"

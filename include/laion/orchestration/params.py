@@ -46,8 +46,8 @@ def ingest_params() -> dict[str, Param]:
             type=["null", "string"],
             pattern=SOURCE_PATTERN,
             title="Source",
-            description="Base URL of the files, or several separated by commas: 'https://…' or "
-            "'file:///…'. Empty: the dataset's own.",
+            description="Base URL of the files, or several separated by commas: 'https://…', "
+            "'s3://…' or 'file:///…'. Empty: the dataset's own.",
             examples=["https://mirror.example/laion", "file:///data/laion"],
         ),
         "table": Param(

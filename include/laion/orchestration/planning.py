@@ -16,14 +16,19 @@ from laion.datasets import Profile, load_profile
 from laion.errors import TooManyShards
 from laion.orchestration.alerts import missing_connection
 from laion.orchestration.connections import clickhouse_client
-from laion.orchestration.context import download_options, staging_area, survey_options
+from laion.orchestration.context import (
+    download_options,
+    staging_access,
+    staging_area,
+    survey_options,
+)
 from laion.orchestration.origin import task_origin
 from laion.orchestration.params import IngestRequest
 from laion.preflight import Line, Run, check_run
 from laion.settings import get_settings
 from laion.shards import ShardSpec, format_shards, parse_shards
-from laion.sources import Source, discover_shards, locate_sources, read_dimension
-from laion.urls import hide_credentials
+from laion.sources import Source, base_urls, discover_shards, locate_sources, read_dimension
+from laion.urls import hide_credentials, is_s3
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +51,7 @@ def plan() -> list[dict[str, Any]]:
             log.info("No shards to load.")
             specs: list[ShardSpec] = []
         else:
-            options = download_options()
+            options = download_options(_bases(request, profile))
             sources = locate_sources(profile, request.source, shards[0], options)
             dimension = profile.dimension or read_dimension(
                 sources[0].urls(shards[0])[profile.vectors[0]], options
@@ -76,6 +81,7 @@ def preflight(specs_json: list[dict[str, Any]]) -> list[dict[str, str]]:
     specs = [ShardSpec.from_json(spec) for spec in specs_json]
     request = IngestRequest.from_params(get_current_context()["params"])
     settings, area = get_settings(), staging_area()
+    urls = [url for spec in specs for mirrors in spec.urls.values() for url in mirrors]
     profile = load_profile(request.dataset)
     with clickhouse_client() as client:
         if specs:
@@ -89,13 +95,15 @@ def preflight(specs_json: list[dict[str, Any]]) -> list[dict[str, str]]:
             table=request.table,
             specs=specs,
             dimension=dimension,
-            staging=area.root,
-            capacity=area.capacity,
+            staging=area,
             index=_index_options(request),
             element_type=request.element_type,
             server_memory_bytes=settings.clickhouse_memory,
+            s3_access=staging_access() if is_s3(settings.staging_uri) else None,
+            downloads_at_once=settings.max_parallel_downloads,
+            converts_at_once=settings.max_parallel_converts,
         )
-        report = check_run(run, client, survey_options())
+        report = check_run(run, client, survey_options(urls))
     report = replace(report, lines=(*report.lines, _alerts()))
     log.info("Before the first shard:\n%s", report.as_table())
     report.check()
@@ -125,7 +133,8 @@ def _resolve_shards(request: IngestRequest, profile: Profile, ledger: Ledger) ->
         case "":
             return []
         case "all" if profile.shards is None:
-            return discover_shards(profile, request.source, survey_options())
+            options = survey_options(_bases(request, profile))
+            return discover_shards(profile, request.source, options)
         case "all":
             return profile.all_shards()
         case "failed":
@@ -142,6 +151,10 @@ def _resolve_shards(request: IngestRequest, profile: Profile, ledger: Ledger) ->
             return sorted(set(known) - held)
         case expression:
             return profile.check_shards(parse_shards(expression))
+
+
+def _bases(request: IngestRequest, profile: Profile) -> list[str]:
+    return [url for url, _ in base_urls(profile, request.source)]
 
 
 def _parse(frozen: str) -> list[int]:

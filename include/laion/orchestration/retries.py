@@ -78,6 +78,7 @@ RULES = (
         Then.FAIL,
     ),
     Rule(errors.DiskFull, "no room in the staging area", "deletes the unfinished file", Then.FAIL),
+    Rule(errors.StorageUnreachable, "S3 of the staging area does not answer", "", Then.BACK_OFF),
     Rule(errors.FormatError, "row counts, vectors or formats that are wrong", "", Then.FAIL),
     Rule(errors.ClickHouseUnreachable, "ClickHouse does not answer", "", Then.BACK_OFF),
     Rule(errors.ClickHouseBusy, "ClickHouse lacks memory or time", "", Then.BACK_OFF),

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from laion.errors import (
+    BadSetting,
     ClickHouseAuthFailed,
     ClickHouseDatabaseMissing,
     ClickHouseError,
     ClickHouseUnreachable,
 )
-from laion.orchestration.connections import clickhouse_client
+from laion.orchestration.connections import clickhouse_client, read_s3_options
+from laion.s3 import S3Options
 from tests.embedded_server import EmbeddedServer
 from tests.tls_proxy import tls_in_front_of
 
@@ -66,3 +68,22 @@ def test_tls_is_a_matter_of_the_connection_and_strangers_certificates_are_refuse
         connect_to(monkeypatch, {**known, "extra": {"secure": True}})
         with pytest.raises(ClickHouseUnreachable, match="TLS"), clickhouse_client():
             pass
+
+
+def test_an_aws_connection_says_how_s3_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"endpoint_url": "http://minio:9000", "region_name": "eu-west-1"}
+    connection = {"conn_type": "aws", "login": "AKIA", "password": "hush", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_MY_S3", json.dumps(connection))
+
+    options = read_s3_options("my_s3")
+
+    assert options == S3Options("AKIA", "hush", "", "http://minio:9000", "eu-west-1")
+    assert "hush" not in repr(options)
+
+
+def test_what_an_aws_connection_may_not_say_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"role_arn": "arn:aws:iam::1:role/x", "region_name": ""}
+    monkeypatch.setenv("AIRFLOW_CONN_MY_S3", json.dumps({"conn_type": "aws", "extra": extra}))
+
+    with pytest.raises(BadSetting, match=r"'my_s3' has role_arn; .*give the role to the workers"):
+        read_s3_options("my_s3")

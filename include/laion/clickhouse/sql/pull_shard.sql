@@ -1,0 +1,3 @@
+INSERT INTO $staging ($columns)
+SELECT $values
+FROM s3($place)
