@@ -5,6 +5,7 @@
 # make lint   formatting, lint, types, layers
 # make bench  measure; figures are ratios within one run
 # make pictures   take the README's pictures of the pages anew, by the browser tests
+# make docs   write anew what the docs say of the DAGs and of the errors
 # make lock   resolve the dependencies of pyproject.toml anew (needs uv)
 
 SHELL := /bin/bash
@@ -14,7 +15,7 @@ STAMP := $(VENV)/.complete
 STATE := .state
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test lint bench pictures lock env
+.PHONY: help setup demo up down test lint bench pictures docs lock env
 
 help:
 	@sed -n 's/^# make /make /p' $(MAKEFILE_LIST)
@@ -57,6 +58,9 @@ bench: setup
 pictures: setup
 	@SCREENSHOTS=$(STATE)/screenshots $(PYTHON) -m pytest tests/browser
 	@cp $(STATE)/screenshots/shards.png $(STATE)/screenshots/search.png docs/images/
+
+docs: setup
+	@$(PYTHON) scripts/reference.py
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo --extra s3 --extra celery pyproject.toml -o requirements.lock

@@ -8,7 +8,7 @@ this also works when that run was deleted from Airflow.
 
 | which | shards |
 | --- | --- |
-| `failed` | whose last attempt failed |
+| `failed` | whose last attempt failed, or was broken off while an earlier publication is in |
 | `missing` | that were planned, or are in the dataset's manifest, and are not in the table |
 | `mismatched` | of which the table holds another number of rows than were published |
 | `stale` | that changed since the search table was built; only their part of it is built again |

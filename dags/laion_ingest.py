@@ -30,8 +30,16 @@ from typing import Any
 from airflow.providers.common.sql.operators.sql import SQLCheckOperator, SQLExecuteQueryOperator
 from airflow.sdk import TriggerRule, dag, task, task_group
 
-from laion.orchestration.defaults import SQL_DIRECTORY, Tag, Timeout, default_args
+from laion.orchestration.defaults import (
+    SQL_DIRECTORY,
+    Tag,
+    Timeout,
+    default_args,
+    run_deadline,
+    shard_task,
+)
 from laion.orchestration.lazy import import_later
+from laion.orchestration.lineage import BASE_TABLE, FUNCTIONS, SEARCH_TABLE
 from laion.orchestration.links import add_shard_links
 from laion.orchestration.params import ingest_params
 from laion.settings import get_settings
@@ -42,7 +50,6 @@ search_index = import_later("laion.orchestration.search_index")
 udfs = import_later("laion.orchestration.udfs")
 
 SETTINGS = get_settings()
-SHARD_LABEL = "{{ shard_key }}"
 
 
 @dag(
@@ -53,6 +60,7 @@ SHARD_LABEL = "{{ shard_key }}"
     params=ingest_params(),
     default_args=default_args(),
     template_searchpath=SQL_DIRECTORY,
+    deadline=run_deadline(),
     tags=[Tag.LAION, Tag.INGEST],
 )
 def laion_ingest() -> None:
@@ -64,31 +72,19 @@ def laion_ingest() -> None:
     def preflight(specs: list[dict[str, Any]]) -> list[dict[str, str]]:
         return planning.preflight(specs)
 
-    @task(
-        execution_timeout=Timeout.DOWNLOAD,
-        map_index_template=SHARD_LABEL,
-        max_active_tis_per_dag=SETTINGS.max_parallel_downloads,
-    )
+    @task(**shard_task(Timeout.DOWNLOAD, SETTINGS.max_parallel_downloads))
     def download_shard(spec: dict[str, Any]) -> dict[str, Any]:
         return ingest.download(spec)
 
-    @task(
-        execution_timeout=Timeout.CONVERT,
-        map_index_template=SHARD_LABEL,
-        max_active_tis_per_dag=SETTINGS.max_parallel_converts,
-    )
+    @task(**shard_task(Timeout.CONVERT, SETTINGS.max_parallel_converts))
     def convert_shard(files: dict[str, Any]) -> dict[str, Any]:
         return ingest.convert(files)
 
-    @task(
-        execution_timeout=Timeout.LOAD,
-        map_index_template=SHARD_LABEL,
-        max_active_tis_per_dag=SETTINGS.max_parallel_loads,
-    )
+    @task(**shard_task(Timeout.LOAD, SETTINGS.max_parallel_loads))
     def load_shard(parquet: dict[str, Any]) -> dict[str, Any]:
         return ingest.load(parquet)
 
-    @task(execution_timeout=Timeout.VALIDATE, map_index_template=SHARD_LABEL)
+    @task(**shard_task(Timeout.VALIDATE), outlets=[BASE_TABLE])
     def validate_shard(staged: dict[str, Any]) -> int:
         return ingest.validate(staged)
 
@@ -96,7 +92,9 @@ def laion_ingest() -> None:
     def ingest_shard(spec: dict[str, Any]) -> None:
         validate_shard(load_shard(convert_shard(download_shard(spec))))
 
-    @task(execution_timeout=Timeout.CONFIRM, trigger_rule=TriggerRule.ALL_DONE)
+    @task(
+        execution_timeout=Timeout.CONFIRM, trigger_rule=TriggerRule.ALL_DONE, outlets=[BASE_TABLE]
+    )
     def confirm_shards() -> dict[str, Any]:
         return ingest.confirm()
 
@@ -116,7 +114,7 @@ def laion_ingest() -> None:
     def measure_recall() -> dict[str, float]:
         return search_index.measure()
 
-    @task(execution_timeout=Timeout.CONFIRM)
+    @task(execution_timeout=Timeout.CONFIRM, outlets=[SEARCH_TABLE])
     def publish_index() -> int:
         return search_index.publish()
 
@@ -127,7 +125,7 @@ def laion_ingest() -> None:
         execution_timeout=Timeout.REPORT,
     )
 
-    @task(execution_timeout=Timeout.DEPLOY_UDFS, trigger_rule=TriggerRule.NONE_FAILED)
+    @task(execution_timeout=Timeout.UDFS, trigger_rule=TriggerRule.NONE_FAILED, outlets=[FUNCTIONS])
     def deploy_udfs() -> dict[str, Any]:
         return udfs.deploy_udfs()
 

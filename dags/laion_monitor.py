@@ -13,6 +13,9 @@ For every table that `laion_ingest` has loaded into, or the one named:
 | `leftovers` | staging tables that nobody uses |
 | `disks`, `staging` | less than a tenth of a disk free; files of dead attempts, which it removes |
 
+The last line is checked once, not for each table. A worker that was killed, of which no task could
+tell, is found by `counts`.
+
 **Switch it on** in the list of DAGs: it is off until then. Each finding is one alert with the
 command that mends it, every night until it is mended. Nothing of a table is changed.
 
@@ -49,6 +52,10 @@ monitor = import_later("laion.orchestration.monitor")
 )
 def laion_monitor() -> None:
     @task(execution_timeout=Timeout.PLAN)
+    def check_machine() -> dict[str, int]:
+        return monitor.check_machine()
+
+    @task(execution_timeout=Timeout.PLAN)
     def list_tables() -> list[dict[str, Any]]:
         return monitor.list_tables()
 
@@ -60,6 +67,7 @@ def laion_monitor() -> None:
     def check_table(target: dict[str, Any]) -> dict[str, int]:
         return monitor.check_table(target)
 
+    check_machine()
     check_table.expand(target=list_tables())
 
 

@@ -8,6 +8,8 @@ Only ClickHouse is asked, so it works after the original run, or all of Airflow'
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -123,9 +125,16 @@ def ingest_conf(
         "shards": shards_to_load(repairs),
         "tolerate_failed_shards": 0,
     }
-    if any(repair.action == "index" for repair in repairs):
+    if read_plan(client, search_table(request.table)) is not None:
+        # Otherwise the search table would be stale from now on.
         conf["build_index"] = True
     return conf
+
+
+def backfill_command(table: str, **wanted: str) -> str:
+    """Return the shell command that loads shards again: `shards` by number, or `which`."""
+    conf = json.dumps({"table": table, **wanted, "dry_run": False})
+    return f"airflow dags trigger laion_backfill --conf {shlex.quote(conf)}"
 
 
 def format_plan(request: BackfillRequest, repairs: Sequence[ShardRepair]) -> str:
@@ -163,7 +172,8 @@ def _find_damage(
                 if fact.is_in_flight(request.quiet_s):
                     at_work = fact.run_id
                 if at_work:
-                    why, action = f"run {at_work} is at work on it ({why})", "wait"
+                    then = f" ({why})" if fact.is_finished else ""
+                    why, action = f"run {at_work} is at work on it{then}", "wait"
                 rows = fact.published_rows, fact.held_rows
                 yield ShardRepair(fact.shard, reason, why, action, *rows)
                 break
@@ -175,9 +185,11 @@ def _find_damage(
 
 
 def _why_failed(fact: ShardFacts, indexed: dict[int, str] | None) -> str:
+    old = "; an earlier publication is still in" if fact.held_rows else ""
+    if fact.is_held and not fact.is_finished:
+        return f"its last attempt {_stopped(fact)}{old}"
     if not fact.last_failed:
         return ""
-    old = "; an earlier publication is still in" if fact.held_rows else ""
     error = " ".join(fact.error.split())[:MAX_ERROR_CHARS]
     return f"its last attempt failed in {fact.last_stage}: {fact.error_class}: {error}{old}"
 
@@ -192,7 +204,13 @@ def _why_missing(fact: ShardFacts, indexed: dict[int, str] | None) -> str:
         )
     if fact.last_stage == "plan":
         return f"run {fact.run_id} planned it and never began"
-    return f"run {fact.run_id} stopped after '{fact.last_stage} {fact.last_state}'"
+    return f"run {fact.run_id} {_stopped(fact)}"
+
+
+def _stopped(fact: ShardFacts) -> str:
+    if fact.was_killed:
+        return f"stopped in the middle of '{fact.last_stage}': its worker was killed or lost"
+    return f"stopped after '{fact.last_stage} {fact.last_state}'"
 
 
 def _why_mismatched(fact: ShardFacts, indexed: dict[int, str] | None) -> str:

@@ -6,13 +6,18 @@ in order, so that one can see that it was looked at.
 
 from __future__ import annotations
 
-import json
-import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from laion.backfill import QUIET_S, BackfillRequest, ShardRepair, plan_backfill
+from laion.backfill import (
+    QUIET_S,
+    BackfillRequest,
+    ShardRepair,
+    backfill_command,
+    plan_backfill,
+)
+from laion.clickhouse.alert_log import without_numbers
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.ledger import Ledger
 from laion.clickhouse.publish import read_contents
@@ -81,18 +86,16 @@ def monitored_tables(client: Client) -> list[tuple[str, str]]:
 
 
 def check_counts(client: Client, table: str, quiet_s: float = QUIET_S) -> list[Finding]:
-    """Compare the ledger with the rows that the table holds: one finding for each reason.
+    """Compare the ledger with the rows that the table holds: one finding for each cause.
 
     Shards that a run is at work on, one that wrote something in the last `quiet_s`, do not count.
     """
     request = BackfillRequest(table, max_shards=MAX_SHARDS, quiet_s=quiet_s)
-    repairs = plan_backfill(client, request)
-    due = [repair for repair in repairs if repair.action == "load"]
-    return [
-        _damage("counts", table, [repair for repair in due if repair.reason == reason])
-        for reason in ("failed", "missing", "mismatched")
-        if any(repair.reason == reason for repair in due)
-    ]
+    due = [repair for repair in plan_backfill(client, request) if repair.action == "load"]
+    causes: dict[tuple[str, str], list[ShardRepair]] = {}
+    for repair in due:
+        causes.setdefault((repair.reason, without_numbers(repair.why)), []).append(repair)
+    return [_damage("counts", table, repairs) for repairs in causes.values()]
 
 
 def check_index(client: Client, table: str) -> list[Finding]:
@@ -133,7 +136,7 @@ def check_hashes(client: Client, table: str, night: int) -> list[Finding]:
             "hashes",
             "found",
             f"shards {shards}: as many rows as were published, but with other contents",
-            _backfill(table, {"shards": shards}),
+            backfill_command(table, shards=shards),
         )
     ]
 
@@ -188,11 +191,6 @@ def _damage(check: str, table: str, repairs: Sequence[ShardRepair]) -> Finding:
     reason = repairs[0].reason
     summary = f"shards {shards} are {reason}: {repairs[0].why}"
     if len(repairs) > 1:
-        summary += f" (shard {repairs[0].shard}; the others alike)"
+        summary += f" (shard {repairs[0].shard}; the others like it)"
     wanted = {"which": "stale"} if reason == "stale" else {"shards": shards}
-    return Finding(check, "found", summary, _backfill(table, wanted))
-
-
-def _backfill(table: str, wanted: dict[str, str]) -> str:
-    conf = json.dumps({"table": table, **wanted, "dry_run": False})
-    return f"airflow dags trigger laion_backfill --conf {shlex.quote(conf)}"
+    return Finding(check, "found", summary, backfill_command(table, **wanted))

@@ -47,6 +47,16 @@ class Settings(BaseSettings):
         le=10,
         description="Seconds that an alert waits for other failures of the same cause.",
     )
+    runbook_url: str = Field(
+        "docs/operations.md",
+        description="Where alerts say the runbook is, such as a copy of it in your wiki.",
+    )
+    deadline_hours: float = Field(
+        48,
+        ge=0,
+        description="Hours after which a run of `laion_ingest` that has not ended is told to be "
+        "late. 0: never.",
+    )
     staging_uri: str = Field(
         default_factory=_default_staging_uri,
         description="Where files lie between download and load: a directory that the workers share "

@@ -1,4 +1,4 @@
-"""The real stack, shared by all system tests: Airflow, ClickHouse, a source, an alert receiver."""
+"""The real stack, shared by all system tests: Airflow, ClickHouse, a source, two alert channels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import functools
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,11 @@ from laion.sample.airflow_api import AirflowApi
 from laion.sample.dataset import write_shard
 from laion.sample.embeddings import made_up_embeddings
 from laion.sample.stack import Stack, StackInfo, running_stack
+from tests.receivers import MailServer, WebHook
 
 DAG_ID = "laion_ingest"
 EMBEDDINGS = made_up_embeddings(16)
 RUN_TIMEOUT_S = 240
-
-
-@dataclass
-class AlertReceiver:
-    """A real HTTP endpoint that keeps the JSON bodies it is sent."""
-
-    url: str = ""
-    messages: list[dict[str, Any]] = field(default_factory=list)
-
-    def about(self, text: str) -> list[dict[str, Any]]:
-        """Return the messages whose title or body holds `text`."""
-        return [m for m in self.messages if text in m["title"] or text in m["message"]]
 
 
 @dataclass(frozen=True)
@@ -101,35 +90,35 @@ class Job:
 
 
 @pytest.fixture(scope="session")
-def alerts() -> Iterator[AlertReceiver]:
-    receiver = AlertReceiver()
+def alerts() -> Iterator[WebHook]:
+    with WebHook() as hook:
+        yield hook
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.messages.append(json.loads(body))
-            self.send_response(204)
-            self.end_headers()
 
-        def log_message(self, *args: object) -> None: ...
-
-    with _serving(Handler) as port:
-        receiver.url = f"json://127.0.0.1:{port}/"
-        yield receiver
+@pytest.fixture(scope="session")
+def mails() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def stack(
-    tmp_path_factory: pytest.TempPathFactory, alerts: AlertReceiver
+    tmp_path_factory: pytest.TempPathFactory, alerts: WebHook, mails: MailServer
 ) -> Iterator[tuple[Stack, StackInfo]]:
-    connection = {"conn_type": "apprise", "extra": {"config": {"path": alerts.url, "tag": "all"}}}
-    env = {
+    env = stack_env(alerts.url, mails.url)
+    with running_stack(tmp_path_factory.mktemp("stack"), env) as running:
+        yield running
+
+
+def stack_env(*channels: str) -> dict[str, str]:
+    """Return what Airflow is told: where alerts go, and to try again once, soon."""
+    config = [{"path": channel} for channel in channels]
+    connection = {"conn_type": "apprise", "extra": {"config": config}}
+    return {
         "AIRFLOW_CONN_LAION_ALERTS": json.dumps(connection),
         "LAION_RETRIES": "1",
         "LAION_RETRY_DELAY_S": "1",
     }
-    with running_stack(tmp_path_factory.mktemp("stack"), env) as running:
-        yield running
 
 
 @pytest.fixture
@@ -141,21 +130,21 @@ def job(
     table = request.node.name.removeprefix("test_")[:60]
     source = tmp_path / "source"
     source.mkdir()
-    handler = functools.partial(_QuietFiles, directory=str(source))
-    with _serving(handler) as port:
+    handler = functools.partial(QuietFiles, directory=str(source))
+    with serving(handler) as port:
         yield Job(running.airflow_api(info), client, table, source, f"http://127.0.0.1:{port}")
     client.close()
 
 
-class _QuietFiles(SimpleHTTPRequestHandler):
+class QuietFiles(SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None: ...
 
 
-class _serving:  # noqa: N801
-    """A threaded HTTP server on a free port of 127.0.0.1 for the length of a block."""
+class serving:  # noqa: N801
+    """A threaded HTTP server on a port of 127.0.0.1, any by default, for the length of a block."""
 
-    def __init__(self, handler: Any) -> None:
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    def __init__(self, handler: Any, port: int = 0) -> None:
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
 
     def __enter__(self) -> int:

@@ -9,7 +9,8 @@ import pytest
 
 from laion.errors import AirflowRefused
 from laion.sample.stack import Stack, StackInfo
-from tests.system.conftest import AlertReceiver, Job
+from tests.receivers import WebHook
+from tests.system.conftest import Job
 
 STAGES = ("download_shard", "convert_shard", "load_shard", "validate_shard")
 
@@ -30,9 +31,15 @@ def test_all_shards_good(job: Job, stack: tuple[Stack, StackInfo]) -> None:
     assert labels == {"shard 00000", "shard 00001", "shard 00002"}
     assert job.leftovers() == []
     assert list((stack[0].state / "staging" / job.table).iterdir()) == []
+    events = job.api.get("assets/events", source_run_id=run_id, limit=20)["asset_events"]
+    assert sorted((e["name"], e["partition_key"] or "", e["extra"]["table"]) for e in events) == [
+        ("laion_base_table", "", job.table),
+        *(("laion_base_table", f"{job.table}/{shard}", job.table) for shard in range(3)),
+        ("laion_search_table", "", f"{job.table}_search"),
+    ]
 
 
-def test_one_shard_broken_then_repaired(job: Job, alerts: AlertReceiver) -> None:
+def test_one_shard_broken_then_repaired(job: Job, alerts: WebHook) -> None:
     job.write_shards(200, 200, 200)
     broken = job.source / "img_emb" / "img_emb_1.npy"
     whole = broken.read_bytes()
@@ -165,7 +172,7 @@ def test_bad_params_are_refused_when_triggered(job: Job, params: dict[str, str],
         job.start(**{"shards": "0", **params})
 
 
-def test_a_source_without_the_shard_fails_the_plan(job: Job, alerts: AlertReceiver) -> None:
+def test_a_source_without_the_shard_fails_the_plan(job: Job, alerts: WebHook) -> None:
     run_id, state = job.run(shards="7")
 
     assert state == "failed"

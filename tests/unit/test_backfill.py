@@ -171,7 +171,10 @@ class TestDamage:
         assert found(client) == {2: ("missing", "wait")}
         at_once = BackfillRequest(TABLE, quiet_s=-1)
         assert found(client, at_once) == {2: ("missing", "load")}
-        assert why(client, 2, at_once) == "run run_1 stopped after 'load started'"
+        assert why(client, 2) == "run run_1 is at work on it"
+        assert why(client, 2, at_once) == (
+            "run run_1 stopped in the middle of 'load': its worker was killed or lost"
+        )
 
     def test_a_run_that_was_dropped_before_it_began(
         self, client: Client, ledger: Ledger, load: Load

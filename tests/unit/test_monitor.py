@@ -49,16 +49,18 @@ def test_a_table_as_it_was_loaded_has_no_finding(client: Client, load: Load) -> 
 
 
 class TestCounts:
-    def test_each_reason_is_one_finding_with_its_shards(
+    def test_each_cause_is_one_finding_with_its_shards(
         self, client: Client, ledger: Ledger, load: Load
     ) -> None:
         load(0, 1, 2, 3)
         client.command(f"ALTER TABLE {TABLE} DROP PARTITION 0")
         client.command(f"ALTER TABLE {TABLE} DROP PARTITION 2")
         client.command(f"INSERT INTO {TABLE} SELECT * FROM {TABLE} WHERE shard = 3 LIMIT 1")
+        ledger.append([event(7, "plan", "planned", "", run_id="dropped_2")])
 
-        missing, mismatched = check_counts(client, TABLE)
+        missing, mismatched, dropped = check_counts(client, TABLE, quiet_s=-1)
 
+        assert dropped.summary == "shards 7 are missing: run dropped_2 planned it and never began"
         assert missing.summary.startswith("shards 0,2 are missing: run run_1 published 60 rows")
         assert missing.remedy == (
             "airflow dags trigger laion_backfill --conf "
@@ -174,10 +176,16 @@ class TestRunning:
     def test_a_worker_that_was_killed_is_found_when_its_run_has_been_quiet(
         self, client: Client, ledger: Ledger, load: Load
     ) -> None:
-        load(0)
+        load(0, 2)
         ledger.append([event(1, "plan", "planned", ""), event(1, "load", "started", "dddd0004")])
+        ledger.append([event(2, "convert", "started", "eeee0005")])
 
         assert check_counts(client, TABLE) == []
-        (finding,) = check_counts(client, TABLE, quiet_s=-1)
+        never_in, still_in = check_counts(client, TABLE, quiet_s=-1)
 
-        assert "shards 1 are missing: run run_1 stopped after 'load started'" in finding.summary
+        assert never_in.summary == (
+            "shards 1 are missing: run run_1 stopped in the middle of 'load': its worker was "
+            "killed or lost"
+        )
+        assert still_in.summary.startswith("shards 2 are failed: its last attempt stopped")
+        assert still_in.summary.endswith("an earlier publication is still in")

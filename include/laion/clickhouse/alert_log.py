@@ -39,11 +39,7 @@ class Failure:
     @property
     def cause(self) -> str:
         """What failures of one kind have in common: their error without numbers and names."""
-        text = re.sub(r"[0-9a-f]{8,}|\d+", "#", self.error.lower())
-        # What follows the host of a URL, and directories, differ from shard to shard.
-        text = re.sub(r"(?<=[a-z0-9#])/\S*", "/", re.sub(r"://", ":", text))
-        key = f"{self.error_class}\n{text}"
-        return hashlib.sha256(key.encode()).hexdigest()[:CAUSE_DIGITS]
+        return cause_of(self.error_class, self.error)
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,19 @@ class Storm:
     failures: int
     rows_expected: int
     rows_loaded: int
+
+
+def cause_of(error_class: str, error: str) -> str:
+    """Return the same for errors of different shards that have one cause."""
+    text = without_numbers(error.lower())
+    # What follows the host of a URL, and directories, differ from shard to shard.
+    text = re.sub(r"(?<=[a-z0-9#])/\S*", "/", re.sub(r"://", ":", text))
+    return hashlib.sha256(f"{error_class}\n{text}".encode()).hexdigest()[:CAUSE_DIGITS]
+
+
+def without_numbers(text: str) -> str:
+    """Return what texts about different shards, runs and times have in common."""
+    return re.sub(r"[0-9a-f]{8,}|\d[\d,]*", "#", text)
 
 
 def report_failure(ledger: Ledger, failure: Failure, settle_s: float) -> Storm | None:

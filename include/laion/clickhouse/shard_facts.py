@@ -52,6 +52,11 @@ class ShardFacts:
         """Whether the last attempt came to its end, in the base table or not."""
         return self.last_failed or self.last_stage == "publish" or not self.is_known
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether the last attempt is in the middle of a stage; once no run is at work on it."""
+        return self.last_state == "started"
+
     def is_in_flight(self, quiet_s: float) -> bool:
         """Return whether a run is at work on the shard: one that wrote something in `quiet_s`."""
         if self.has_run_ended or self.run_quiet_s > quiet_s:

@@ -5,6 +5,7 @@ Imported when DAGs are parsed: what sends is imported when there is something to
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import tempfile
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from laion.errors import ClickHouseError, RunNotPlanned, ShardsNotPublished
 from laion.settings import get_settings
@@ -46,6 +47,14 @@ def alert_failure(context: Context) -> None:
             deliver(message)
     except Exception:
         log.exception("The alert about this failure could not be prepared.")
+
+
+async def alert_late(context: dict[str, Any]) -> None:
+    """Alert about a run that has missed its deadline. Airflow's triggerer calls this, once a run.
+
+    `context` has what Airflow's API tells of the run under `dag_run`.
+    """
+    await asyncio.to_thread(_alert_late, context["dag_run"])
 
 
 def deliver(message: Message) -> bool:
@@ -153,7 +162,36 @@ def _message_about(context: Context) -> Message | None:
         log.info("Another task sends the alert about this failure.")
         return None
     retryable = isinstance(error, BaseException) and is_retryable(error)
-    return describe_storm(storm, retryable=retryable, airflow_url=url)
+    return describe_storm(storm, error, retryable=retryable, airflow_url=url)
+
+
+def _alert_late(dag_run: dict[str, Any]) -> None:
+    from laion.clickhouse.ledger import Ledger
+    from laion.clickhouse.schema import ensure_ledger
+    from laion.orchestration.connections import clickhouse_client
+    from laion.orchestration.messages import describe_late_run
+    from laion.orchestration.params import ingest_params
+    from laion.orchestration.summary import format_progress
+
+    dag_id, run_id = dag_run["dag_id"], dag_run["dag_run_id"]
+    conf = dag_run.get("conf") or {}
+    dataset = str(conf.get("dataset") or ingest_params()["dataset"].value)
+    try:
+        with clickhouse_client() as client:
+            ensure_ledger(client)
+            progress = format_progress(Ledger(client).run_outcomes(dag_id, run_id))
+    except ClickHouseError as error:
+        progress = f"How far it is, the ledger does not tell: {type(error).__name__}: {error}"
+    deliver(
+        describe_late_run(
+            dataset,
+            run_id,
+            progress,
+            hours=get_settings().deadline_hours,
+            table=str(conf.get("table") or dataset).strip(),
+            airflow_url=airflow_url(),
+        )
+    )
 
 
 def _describe_failure(context: Context) -> Failure:
@@ -199,8 +237,9 @@ def _is_first_of_run(failure: Failure) -> bool:
     mark = root / f".ledger-down-{run}"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        if mark.exists() and time.time() - mark.stat().st_mtime > MARK_AGE_S:
-            mark.unlink(missing_ok=True)
+        for old in root.glob(".ledger-down-*"):
+            if time.time() - old.stat().st_mtime > MARK_AGE_S:
+                old.unlink(missing_ok=True)
         mark.touch(exist_ok=False)
     except FileExistsError:
         return False

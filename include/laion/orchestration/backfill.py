@@ -11,6 +11,7 @@ from airflow.sdk import get_current_context
 from laion.backfill import BackfillRequest, format_plan, ingest_conf, plan_backfill
 from laion.clickhouse.schema import ensure_ledger
 from laion.orchestration.connections import clickhouse_client
+from laion.urls import hide_credentials
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def find_shards() -> dict[str, Any]:
         conf = ingest_conf(client, request, repairs) or {}
     log.info("%s", format_plan(request, repairs))
     if conf:
-        log.info("laion_ingest would be triggered with %s", json.dumps(conf))
+        log.info("laion_ingest would be triggered with %s", hide_credentials(json.dumps(conf)))
     return conf
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from laion.orchestration.alerts import alert_failure
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
+from laion.orchestration.alerts import alert_failure, alert_late
 from laion.orchestration.retries import LaionRetryPolicy
 from laion.settings import get_settings
 
@@ -34,9 +38,31 @@ class Timeout:
     CONFIRM = timedelta(minutes=10)
     BUILD_INDEX = timedelta(days=3)
     MEASURE = timedelta(hours=6)
-    DEPLOY_UDFS = timedelta(minutes=20)
+    UDFS = timedelta(minutes=20)
     REPORT = timedelta(minutes=10)
     REPAIR = timedelta(days=7)
+
+
+def shard_task(timeout: timedelta, at_once: int | None = None) -> dict[str, Any]:
+    """Return what a task of every shard has: its name by shard, its time, how many may run."""
+    return {
+        "execution_timeout": timeout,
+        "map_index_template": "{{ shard_key }}",
+        "max_active_tis_per_dag": at_once,
+    }
+
+
+def run_deadline() -> DeadlineAlert | None:
+    """Return when a run is late and what is done then; None when no run ever is."""
+    hours = get_settings().deadline_hours
+    # `airflow dags test` ends with a traceback for any DAG with a deadline: apache/airflow#73428.
+    if not hours or sys.argv[1:3] == ["dags", "test"]:
+        return None
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(hours=hours),
+        callback=AsyncCallback(alert_late),
+    )
 
 
 def default_args() -> dict[str, Any]:
@@ -47,6 +73,8 @@ def default_args() -> dict[str, Any]:
         "retries": settings.retries,
         "retry_policy": LaionRetryPolicy(settings.retry_delay_s),
         "on_failure_callback": alert_failure,
+        # What tasks hand on has the URLs of the source, and so perhaps its password.
+        "show_return_value_in_logs": False,
         # Later stages first: a shard that is half way is finished before another is started.
         "weight_rule": "upstream",
     }

@@ -38,6 +38,7 @@ from laion.errors import (
 from laion.orchestration.alerts import airflow_url, deliver
 from laion.orchestration.connections import clickhouse_client
 from laion.orchestration.context import download_options, staging_access, staging_area
+from laion.orchestration.lineage import BASE_TABLE, tell, tell_shard
 from laion.orchestration.messages import describe_run
 from laion.orchestration.origin import fails_for_good, task_origin
 from laion.orchestration.params import IngestRequest
@@ -136,6 +137,7 @@ def validate(staged_json: dict[str, Any]) -> int:
     staged = StagedShard.from_json(staged_json)
     spec, attempt, area = staged.parquet.spec, staged.parquet.attempt, staging_area()
     keep = IngestRequest.from_params(get_current_context()["params"]).keep_parquet
+    tell_shard(spec, attempt=attempt, rows=staged.parquet.rows)
     with _shard_task(spec, "validate", attempt) as (ledger, start):
         client = ledger.client
         if not table_exists(client, staged.staging_table) and is_already_published(
@@ -193,11 +195,13 @@ def confirm() -> dict[str, Any]:
                 title, digest, table=request.table, airflow_url=airflow_url(), good=not missing
             )
         )
-    return {
+    result = {
         "shards": len(outcomes),
         "missing": [outcome.shard for outcome in missing],
         "rows": sum(outcome.rows_loaded for outcome in outcomes),
     }
+    tell(BASE_TABLE, table=request.table, dataset=request.dataset, **result)
+    return result
 
 
 def _record_progress(ledger: Ledger, start: ShardEvent, size: int) -> None:

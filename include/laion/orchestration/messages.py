@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import shlex
+import textwrap
 from dataclasses import dataclass
+from enum import StrEnum
 from urllib.parse import urlencode
 
+from laion.backfill import backfill_command
 from laion.clickhouse.alert_log import Failure, Storm
+from laion.errors import RecallTooLow, UdfError
 from laion.monitor import Finding
+from laion.settings import get_settings
 from laion.shards import format_shards, shard_label
 from laion.urls import hide_credentials
 
 MAX_ERROR_CHARS = 600
-RUNBOOK = "docs/operations.md"
+MAX_TITLE_CHARS = 100
+LINE_CHARS = 96
+
+
+class Alert(StrEnum):
+    """The alerts by name; the runbook (docs/operations.md) has a section on each."""
+
+    SHARDS_FAILED = "shards-failed"
+    TASK_FAILED = "task-failed"
+    RECALL_LOW = "recall-low"
+    FUNCTIONS_FAILED = "functions-failed"
+    RUN_INCOMPLETE = "run-incomplete"
+    RUN_ENDED = "run-ended"
+    RUN_LATE = "run-late"
+    LEDGER_DOWN = "ledger-down"
+    MONITOR_FINDING = "monitor-finding"
 
 
 @dataclass(frozen=True)
@@ -25,21 +43,17 @@ class Message:
     good: bool = False
 
 
-def describe_storm(storm: Storm, *, retryable: bool, airflow_url: str) -> Message:
-    """Return the message about all failures of one cause."""
+def describe_storm(storm: Storm, error: object, *, retryable: bool, airflow_url: str) -> Message:
+    """Return the message about all failures of one cause, of which `error` is one."""
     failure, shards = storm.failure, list(storm.shards)
-    if len(shards) > 1:
-        what = f"{len(shards)} shards"
-    elif shards:
-        what = shard_label(shards[0])
-    else:
-        what = "a task"
-    stage = failure.task_id.rpartition(".")[2]
+    alert, title = _name_failure(storm, error)
     facts = []
     if shards:
+        known = storm.rows_expected > 0
+        expected = f"{storm.rows_expected:,} expected" if known else "nobody knows yet how many"
         facts += [
             f"dataset {failure.dataset}, table {failure.table}, shards {format_shards(shards)}",
-            f"rows: {storm.rows_expected:,} expected, {storm.rows_loaded:,} loaded",
+            f"rows: {expected}, {storm.rows_loaded:,} loaded",
         ]
     elif failure.table:
         facts.append(f"dataset {failure.dataset}, table {failure.table}")
@@ -49,25 +63,45 @@ def describe_storm(storm: Storm, *, retryable: bool, airflow_url: str) -> Messag
         f"run {failure.run_id} of {failure.dag_id}",
         f"log: <{failure.log_url}>",
     ]
-    lines = [_as_code(one_line(failure)), "", *_listed(facts, airflow_url, failure.table)]
+    lines = [_quoted(one_line(failure)), "", *_listed(alert, facts, airflow_url, failure.table)]
     if shards:
         lines += [
             "",
             "When the cause is mended, clear the failed tasks of the run, or load exactly these "
             "shards again:",
             "",
-            _as_code(backfill_command(failure.table, format_shards(shards))),
+            _as_code(backfill_command(failure.table, shards=format_shards(shards))),
             "",
             "Further shards that fail alike in this run are not reported one by one; the digest "
             "at its end lists them all.",
         ]
-    return Message(f"{failure.dataset}: {what} failed in {stage}", "\n".join(lines))
+    else:
+        lines += ["", "When the cause is mended, clear the task; what follows it then runs too."]
+    return Message(f"{failure.dataset}: {title}", "\n".join(lines))
 
 
 def describe_run(title: str, digest: str, *, table: str, airflow_url: str, good: bool) -> Message:
     """Return the message at the end of a run."""
-    lines = [_as_code(hide_credentials(digest)), "", *_listed([], airflow_url, table)]
+    alert = Alert.RUN_ENDED if good else Alert.RUN_INCOMPLETE
+    lines = [_quoted(hide_credentials(digest)), "", *_listed(alert, [], airflow_url, table)]
     return Message(title, "\n".join(lines).rstrip(), good)
+
+
+def describe_late_run(
+    dataset: str, run_id: str, progress: str, *, hours: float, table: str, airflow_url: str
+) -> Message:
+    """Return the message about a run that has not ended `hours` after it was queued."""
+    run_url = f"{airflow_url.rstrip('/')}/dags/laion_ingest/runs/{run_id}"
+    facts = [
+        f"run {run_id} was queued {hours:g} hours ago and has not ended (LAION_DEADLINE_HOURS)",
+        f"run: <{run_url}>",
+    ]
+    lines = [
+        _quoted(hide_credentials(progress)),
+        "",
+        *_listed(Alert.RUN_LATE, facts, airflow_url, table),
+    ]
+    return Message(f"{dataset}: run {run_id} is late", "\n".join(lines))
 
 
 def describe_ledger_down(failure: Failure, reason: str, *, airflow_url: str) -> Message:
@@ -78,23 +112,27 @@ def describe_ledger_down(failure: Failure, reason: str, *, airflow_url: str) -> 
         f"log: <{failure.log_url}>",
     ]
     lines = [
-        _as_code(hide_credentials(reason)),
+        _quoted(hide_credentials(reason)),
         "",
         "Alerts of single shards are not sent while the ledger cannot be read. What failed is not "
         "lost: see the run in Airflow, and when ClickHouse is back, start laion_backfill.",
         "",
-        *_listed(facts, airflow_url, failure.table),
+        *_listed(Alert.LEDGER_DOWN, facts, airflow_url, failure.table),
     ]
     return Message(f"{failure.dataset}: the ledger is down", "\n".join(lines))
 
 
 def describe_finding(table: str, finding: Finding, *, airflow_url: str) -> Message:
-    """Return the message about one finding of the monitor."""
-    lines = [_as_code(hide_credentials(finding.summary)), ""]
+    """Return the message about one finding of the monitor; `table` is empty for the machine's."""
+    summary = hide_credentials(finding.summary)
+    lines = [_quoted(summary), ""]
     if finding.remedy:
         lines += ["To mend it:", "", _as_code(finding.remedy), ""]
-    lines += _listed([f"table {table}, found by laion_monitor"], airflow_url, table)
-    return Message(f"{table}: the monitor's check '{finding.check}'", "\n".join(lines))
+    about = f"table {table}, " if table else ""
+    facts = [f"{about}found by the check '{finding.check}' of laion_monitor"]
+    lines += _listed(f"{Alert.MONITOR_FINDING}-{finding.check}", facts, airflow_url, table)
+    title = textwrap.shorten(f"{table or 'laion'}: {summary}", MAX_TITLE_CHARS, placeholder=" …")
+    return Message(title, "\n".join(lines))
 
 
 def one_line(failure: Failure) -> str:
@@ -105,22 +143,51 @@ def one_line(failure: Failure) -> str:
     return f"{failure.error_class}: {text}"
 
 
-def backfill_command(table: str, shards: str) -> str:
-    """Return the shell command that loads shards again."""
-    conf = json.dumps({"table": table, "shards": shards, "dry_run": False})
-    return f"airflow dags trigger laion_backfill --conf {shlex.quote(conf)}"
-
-
 def board_url(airflow_url: str, table: str) -> str:
-    """Return where the page *Shards* shows a table."""
-    return f"{airflow_url.rstrip('/')}/laion/shards?{urlencode({'table': table})}"
+    """Return where the page *Shards* shows a table, within Airflow's frame."""
+    page = f"{airflow_url.rstrip('/')}/plugin/laion-shards/laion/shards"
+    return f"{page}?{urlencode({'table': table})}"
 
 
-def _listed(facts: list[str], airflow_url: str, table: str) -> list[str]:
+def _name_failure(storm: Storm, error: object) -> tuple[Alert, str]:
+    """Return which alert failures of one cause are, and its title."""
+    shards, stage = storm.shards, storm.failure.task_id.rpartition(".")[2]
+    if len(shards) > 1:
+        return Alert.SHARDS_FAILED, f"{len(shards)} shards failed in {stage}"
+    if shards:
+        return Alert.SHARDS_FAILED, f"{shard_label(shards[0])} failed in {stage}"
+    if isinstance(error, RecallTooLow):
+        return Alert.RECALL_LOW, "the new search table finds too little and is not in use"
+    if isinstance(error, UdfError):
+        return Alert.FUNCTIONS_FAILED, "the SQL functions were not deployed"
+    return Alert.TASK_FAILED, f"a task failed in {stage}"
+
+
+def _listed(alert: str, facts: list[str], airflow_url: str, table: str) -> list[str]:
     if table:
         facts = [*facts, f"board: <{board_url(airflow_url, table)}>"]
-    facts = [*facts, f"what to do: {RUNBOOK}"]
+    facts = [*facts, f"what to do: {get_settings().runbook_url}#{alert}"]
     return [f"- {fact}" for fact in facts]
+
+
+def _quoted(text: str) -> str:
+    """Return text as it is, but in lines that a mail does not cut off; commands stay whole."""
+    lines = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        is_command = line.lstrip().startswith("airflow ")
+        lines += (
+            [line]
+            if is_command
+            else textwrap.wrap(
+                line,
+                LINE_CHARS,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
+    return _as_code("\n".join(lines))
 
 
 def _as_code(text: str) -> str:

@@ -50,6 +50,13 @@ def list_tables() -> list[dict[str, str]]:
     ]
 
 
+def check_machine() -> dict[str, int]:
+    """Check what all tables share: the server's disks and the staging area."""
+    with clickhouse_client() as client:
+        ensure_ledger(client)
+        return _report(client, "", run_checks(machine_checks(client)))
+
+
 def check_table(target: dict[str, str]) -> dict[str, int]:
     """Check one table, record what was found and alert about each finding.
 
@@ -58,24 +65,17 @@ def check_table(target: dict[str, str]) -> dict[str, int]:
     context = get_current_context()
     cast(dict[str, Any], context)["table_key"] = target["table"]
     with clickhouse_client() as client:
-        findings = run_checks(_checks(client, target["table"], target["dataset"]))
-        record_findings(client, target["table"], context["run_id"], findings)
-    for finding in findings:
-        bad = finding.state in ("found", "failed")
-        log.log(
-            logging.WARNING if bad else logging.INFO,
-            "%-9s %-7s %s",
-            finding.check,
-            finding.state,
-            finding.summary,
-        )
-        if bad:
-            deliver(describe_finding(target["table"], finding, airflow_url=airflow_url()))
-    states = [finding.state for finding in findings]
-    return {state: states.count(state) for state in sorted(set(states))}
+        checks = table_checks(client, target["table"], target["dataset"])
+        return _report(client, target["table"], run_checks(checks))
 
 
-def _checks(client: Client, table: str, dataset: str) -> dict[str, Check]:
+def machine_checks(client: Client) -> dict[str, Check]:
+    """Return the checks of what all tables share, by name."""
+    return {"disks": lambda: check_disks(client), "staging": _check_staging}
+
+
+def table_checks(client: Client, table: str, dataset: str) -> dict[str, Check]:
+    """Return the checks of one table, by name."""
     settings = get_settings()
     night = datetime.now(UTC).toordinal()
     return {
@@ -87,9 +87,25 @@ def _checks(client: Client, table: str, dataset: str) -> dict[str, Check]:
         ),
         "functions": _check_functions(client, table, dataset),
         "leftovers": lambda: check_leftovers(client, table, STALE_AFTER_S),
-        "disks": lambda: check_disks(client),
-        "staging": _check_staging,
     }
+
+
+def _report(client: Client, table: str, findings: list[Finding]) -> dict[str, int]:
+    """Record findings, log them, and alert about each that is bad; count them by state."""
+    record_findings(client, table, get_current_context()["run_id"], findings)
+    for finding in findings:
+        bad = finding.state in ("found", "failed")
+        log.log(
+            logging.WARNING if bad else logging.INFO,
+            "%-9s %-7s %s",
+            finding.check,
+            finding.state,
+            finding.summary,
+        )
+        if bad:
+            deliver(describe_finding(table, finding, airflow_url=airflow_url()))
+    states = [finding.state for finding in findings]
+    return {state: states.count(state) for state in sorted(set(states))}
 
 
 def _check_functions(client: Client, table: str, dataset: str) -> Callable[[], list[Finding]]:

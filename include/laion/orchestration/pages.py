@@ -23,6 +23,7 @@ from sqlalchemy import select
 
 from laion.clickhouse.client import Client
 from laion.errors import ClickHouseAuthFailed, ClickHouseUnreachable
+from laion.orchestration.alerts import missing_connection
 from laion.orchestration.connections import connect
 from laion.settings import Settings, get_settings
 from laion.urls import hide_credentials
@@ -44,6 +45,7 @@ def create_pages() -> FastAPI:
             may_trigger=_may_trigger,
             active_runs=_active_runs,
             source_urls=_source_urls,
+            alerts_warning=missing_connection,
             models_dir=get_settings().models_dir,
             pictures_mirror=get_settings().pictures_mirror,
         )

@@ -19,6 +19,7 @@ from laion.clickhouse.sizing import IndexOptions
 from laion.clickhouse.vector_index import begin_build, build_bucket, publish_build, read_plan
 from laion.errors import IndexBuildFailed
 from laion.orchestration.connections import clickhouse_client
+from laion.orchestration.lineage import SEARCH_TABLE, tell
 from laion.orchestration.origin import fails_for_good, task_origin
 from laion.orchestration.params import IngestRequest
 from laion.settings import get_settings
@@ -78,8 +79,9 @@ def measure() -> dict[str, float]:
 
 def publish() -> int:
     """Put the run's search table in the place of the one in use; return its rows."""
-    with _builds() as (builds, _):
+    with _builds() as (builds, request):
         own = _own_build(builds)
+        tell(SEARCH_TABLE, table=search_table(request.table), dataset=request.dataset)
         return 0 if own is None else publish_build(builds, own)
 
 

@@ -15,6 +15,7 @@ from laion.datasets import load_profile
 from laion.encoders.model import ModelDirectory
 from laion.errors import UdfCheckFailed, UdfsNotPossible
 from laion.orchestration.connections import clickhouse_client
+from laion.orchestration.lineage import FUNCTIONS, tell
 from laion.orchestration.params import IngestRequest
 from laion.settings import Settings, get_settings
 from laion.udf.checks import Expectation, check_functions
@@ -51,7 +52,9 @@ def deploy_udfs() -> dict[str, Any]:
         version.sha,
         "deployed" if changed else "was there already, and works",
     )
-    return {"version": version.sha, "functions": list(version.functions), "changed": changed}
+    result = {"version": version.sha, "functions": list(version.functions), "changed": changed}
+    tell(FUNCTIONS, dataset=request.dataset, **result)
+    return result
 
 
 def smoke_test(client: Client, table: str, dataset: str) -> None:

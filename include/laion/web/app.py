@@ -57,7 +57,8 @@ class Backend:
     HTTPException 401 or 403, `may_trigger` one that returns whether the caller may start runs.
     `active_runs` are the ids of the runs that are queued or running. `source_urls` returns the
     files of a shard as a run planned them, by role; empty when the run is gone. `models_dir` and
-    `pictures_mirror` are the settings of these names.
+    `pictures_mirror` are the settings of these names. `alerts_warning` says why alerts reach
+    nobody; None when they do.
     """
 
     clickhouse: Callable[[], AbstractContextManager[Client]]
@@ -65,6 +66,7 @@ class Backend:
     may_trigger: Callable[..., bool]
     active_runs: Callable[[], Collection[str]]
     source_urls: Callable[[str, str, int], Mapping[str, str]]
+    alerts_warning: Callable[[], str | None] = lambda: None
     models_dir: str = ""
     pictures_mirror: str = ""
 
@@ -99,7 +101,9 @@ def create_app(backend: Backend) -> FastAPI:
             data |= {"tables": [asdict(choice) for choice in tables], "board": asdict(board)}
         except LaionError as error:
             code, data["error"] = describe_error(error)
-        return HTMLResponse(pages.get_template("shards.html").render(data=data), code)
+        warning = backend.alerts_warning()
+        page = pages.get_template("shards.html").render(data=data, warning=warning)
+        return HTMLResponse(page, code)
 
     @app.get("/board")
     def send_board(table: Table, dataset: Dataset = "") -> Response:

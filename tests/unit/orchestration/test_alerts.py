@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -17,14 +19,17 @@ from laion.clickhouse.alert_log import Failure, take_recovered
 from laion.clickhouse.ledger import Ledger
 from laion.errors import (
     BadNpy,
+    BadSource,
     ClickHouseUnreachable,
+    LaionError,
     RecallTooLow,
     RunNotPlanned,
     ShardsNotPublished,
     SourceUnreachable,
+    UdfCheckFailed,
 )
-from laion.orchestration.alerts import alert_failure, deliver, missing_connection
-from laion.orchestration.messages import Message
+from laion.orchestration.alerts import alert_failure, alert_late, deliver, missing_connection
+from laion.orchestration.messages import Alert, Message
 from laion.settings import get_settings
 from tests.embedded_server import EmbeddedServer
 from tests.receivers import MailServer, WebHook
@@ -43,7 +48,7 @@ def listen(monkeypatch: pytest.MonkeyPatch) -> Listen:
     """Lets alerts go to channels, given by URL."""
 
     def connect(*urls: str) -> None:
-        config = [{"path": url, "tag": "all"} for url in urls]
+        config = [{"path": url} for url in urls]
         connection = {"conn_type": "apprise", "extra": {"config": config}}
         monkeypatch.setenv("AIRFLOW_CONN_LAION_ALERTS", json.dumps(connection))
 
@@ -168,8 +173,37 @@ class TestMessage:
     def test_a_task_of_no_shard_has_no_backfill(self, hook: WebHook) -> None:
         fail(RecallTooLow("little_search reaches 0.80"), task="measure_recall")
 
-        assert hook.messages[0]["title"] == "little: a task failed in measure_recall"
+        assert hook.messages[0]["title"] == (
+            "little: the new search table finds too little and is not in use"
+        )
         assert "laion_backfill" not in hook.messages[0]["message"]
+        assert "clear the task" in hook.messages[0]["message"]
+
+    @pytest.mark.parametrize(
+        ("error", "task", "title", "alert"),
+        [
+            (RecallTooLow("0.80"), "measure_recall", "the new search table", Alert.RECALL_LOW),
+            (UdfCheckFailed("odd"), "deploy_udfs", "the SQL functions", Alert.FUNCTIONS_FAILED),
+            (BadSource("none"), "plan", "a task failed in plan", Alert.TASK_FAILED),
+            (ShardsNotPublished("1 of 2"), "confirm_shards", "run run_1 is", Alert.RUN_INCOMPLETE),
+        ],
+    )
+    def test_it_links_its_section_of_the_runbook(
+        self,
+        hook: WebHook,
+        monkeypatch: pytest.MonkeyPatch,
+        error: LaionError,
+        task: str,
+        title: str,
+        alert: Alert,
+    ) -> None:
+        monkeypatch.setenv("LAION_RUNBOOK_URL", "https://wiki.example/laion")
+        get_settings.cache_clear()
+
+        fail(error, task=task)
+
+        (only,) = hook.about(title)
+        assert f"what to do: https://wiki.example/laion#{alert}" in only["message"]
 
     def test_a_mail_has_text_and_html(self, listen: Listen) -> None:
         with MailServer() as server:
@@ -216,6 +250,39 @@ class TestGate:
         assert "the run was never planned" in hook.messages[0]["message"]
 
 
+class TestLateRun:
+    DAG_RUN: ClassVar = {
+        "dag_id": "laion_ingest",
+        "dag_run_id": RUN,
+        "conf": {"dataset": "little", "table": TABLE},
+    }
+
+    def test_it_says_how_far_the_run_is(self, hook: WebHook, ledger: Ledger) -> None:
+        ledger.append([event(s, "plan", "planned", "") for s in (0, 1, 2)])
+        ledger.append([event(0, "publish", "done", "aaaa0001", rows_loaded=60)])
+        ledger.append([event(1, "convert", "failed", "bbbb0002")])
+
+        asyncio.run(alert_late({"dag_run": self.DAG_RUN}))
+
+        (only,) = hook.messages
+        assert only["title"] == "little: run run_1 is late"
+        assert "1 of 3 planned shards are in; shards 1 failed." in only["message"]
+        assert "was queued 48 hours ago and has not ended" in only["message"]
+        assert "/dags/laion_ingest/runs/run_1>" in only["message"]
+
+    def test_it_is_told_while_the_ledger_is_down(
+        self, hook: WebHook, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        nobody = {"conn_type": "clickhouse", "host": "127.0.0.1", "port": 1}
+        monkeypatch.setenv("AIRFLOW_CONN_CLICKHOUSE_DEFAULT", json.dumps(nobody))
+
+        asyncio.run(alert_late({"dag_run": {**self.DAG_RUN, "conf": None}}))
+
+        (only,) = hook.messages
+        assert only["title"] == "sample: run run_1 is late"
+        assert "the ledger does not tell: ClickHouseUnreachable" in only["message"]
+
+
 class TestRecovery:
     def test_shards_published_after_their_failure_was_told_are_named_once(
         self, hook: WebHook, ledger: Ledger
@@ -252,7 +319,7 @@ class TestLedgerDown:
 
         (only,) = hook.messages
         assert only["title"] == "little: the ledger is down"
-        assert "check host, port and TLS" in only["message"]
+        assert "check host, port and TLS" in " ".join(only["message"].split())
         assert "hunter2" not in only["message"]
 
     def test_another_run_says_so_too(self, hook: WebHook) -> None:
@@ -283,6 +350,15 @@ class TestChannel:
             assert deliver(Message("title", "body")) is False
 
         assert len(hook.messages) == 1
+
+    def test_one_that_never_answers_is_given_up(
+        self, listen: Listen, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            listen(f"json://127.0.0.1:{silent.getsockname()[1]}/")
+            fail(BAD_FILE, shard=1)
+
+        assert "Not every channel of 'laion_alerts' accepted the alert" in caplog.text
 
     def test_without_a_connection_it_is_said_in_the_log(
         self, caplog: pytest.LogCaptureFixture

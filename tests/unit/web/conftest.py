@@ -23,6 +23,7 @@ class Airflow:
     user: str | None = "admin"
     active_runs: set[str] = field(default_factory=set)
     urls: dict[str, str] = field(default_factory=dict)
+    alerts_warning: str | None = None
 
     def may_read(self) -> None:
         if self.user is None:
@@ -58,6 +59,7 @@ def pages(client: Client, airflow: Airflow) -> Iterator[TestClient]:
         may_trigger=airflow.may_trigger,
         active_runs=lambda: airflow.active_runs,
         source_urls=lambda dag_id, run_id, shard: airflow.urls,
+        alerts_warning=lambda: airflow.alerts_warning,
     )
     with TestClient(create_app(backend), raise_server_exceptions=False) as browser:
         yield browser

@@ -269,3 +269,11 @@ def page_data(html: str) -> dict[str, Any]:
     """Return the data that a page brings along."""
     text = html.split('id="data">')[1].split("</script>")[0]
     return dict(json.loads(text))
+
+
+def test_it_says_when_alerts_reach_nobody(pages: TestClient, airflow: Airflow) -> None:
+    assert 'id="warning"' not in pages.get("/shards").text
+
+    airflow.alerts_warning = "There is no Airflow connection <laion_alerts>"
+
+    assert "no Airflow connection &lt;laion_alerts&gt;." in pages.get("/shards").text
