@@ -10,13 +10,14 @@ import pytest
 from laion.datasets import load_profile
 from laion.download import DownloadOptions, download_shard
 from laion.download.partial import read_origin, write_origin
-from laion.errors import BadSource, SourceMissing, SourceRefused
+from laion.errors import BadSource, SourceMissing, SourceRefused, SourceUnusable
 from laion.s3 import S3Options
 from laion.shards import ROLES
 from laion.sources import discover_shards, locate_sources, read_dimension
 from laion.survey import survey_files
 from tests.s3 import S3Server
 from tests.shard_files import DIMENSION, ROWS, spec_of, write_little_shard
+from tests.unit.mirrors import Mirror, answer
 
 PROFILE = load_profile("clip_retrieval")
 
@@ -99,6 +100,16 @@ def test_wrong_credentials_are_said_and_not_shown(source: str, options: Download
     with pytest.raises(SourceRefused, match="check the credentials") as caught:
         locate_sources(PROFILE, source, 0, wrong)
     assert "not-the-secret" not in str(caught.value)
+
+
+def test_a_bucket_of_another_region_is_told_with_that_region(
+    mirror: Mirror, options: DownloadOptions
+) -> None:
+    mirror.fail(".npy", answer(301, {"x-amz-bucket-region": "eu-west-1"}), method="")
+    elsewhere = replace(options, s3=replace(options.s3, endpoint_url=mirror.url))
+
+    with pytest.raises(SourceUnusable, match=r"region eu-west-1; .*region_name"):
+        locate_sources(PROFILE, "s3://bucket/x", 0, elsewhere)
 
 
 def test_a_bucket_that_does_not_exist_has_no_shard(options: DownloadOptions) -> None:

@@ -95,6 +95,12 @@ def check_status(response: requests.Response, shown: str, good: tuple[int, ...] 
     status = response.status_code
     if status in good:
         return
+    region = response.headers.get("x-amz-bucket-region", "")
+    if region and status in (301, 307, 400):
+        raise SourceUnusable(
+            f"S3 says that {shown} lies in region {region}; name it as region_name in the extra of "
+            "the Airflow connection"
+        )
     raise status_error(status, shown, retry_after_s(response.headers))
 
 
