@@ -4,7 +4,7 @@
 # make env    make .env, the secrets of docker-compose.yaml, unless it exists
 # make lint   formatting, lint, types, layers
 # make bench  measure; figures are ratios within one run
-# make pictures   take the README's pictures of the pages anew, by the browser tests
+# make pictures   take the README's pictures anew, by the browser tests
 # make docs   write anew what the docs say of the DAGs and of the errors
 # make lock   resolve the dependencies of pyproject.toml anew (needs uv)
 
@@ -57,7 +57,7 @@ bench: setup
 
 pictures: setup
 	@SCREENSHOTS=$(STATE)/screenshots $(PYTHON) -m pytest tests/browser
-	@cp $(STATE)/screenshots/shards.png $(STATE)/screenshots/search.png docs/images/
+	@for name in run shards search; do cp $(STATE)/screenshots/$$name.png docs/images/; done
 
 docs: setup
 	@$(PYTHON) scripts/reference.py

@@ -17,6 +17,7 @@ from tests.browser.ledger_rows import write_shards
 
 RUN_TIMEOUT_S = 240
 MS = 1000
+IN_WORK = {"downloading", "converting", "loading"}
 HOSTILE = "<script>window.parent.hacked = 1</script>\"><img src=x onerror='parent.hacked=1'>"
 EMPTY_BACKEND = Backend(
     clickhouse=None,  # type: ignore[arg-type]
@@ -45,7 +46,7 @@ def loaded(site: Site) -> set[str]:
     seen: set[str] = set()
     for _ in range(RUN_TIMEOUT_S):
         states = frame.locator(".grid .cell").evaluate_all("all => all.map(c => c.dataset.state)")
-        if seen.isdisjoint(states) and {"downloading", "converting", "loading"} & set(states):
+        if IN_WORK & set(states) and not IN_WORK & seen:
             keep_screenshot(page, "shards-running")
         seen |= set(states)
         if states.count("validated") == 8:
@@ -55,6 +56,9 @@ def loaded(site: Site) -> set[str]:
     (run,) = site.api.get("dags/laion_ingest/dagRuns")["dag_runs"]
     state = site.api.wait_for_run("laion_ingest", run["dag_run_id"], RUN_TIMEOUT_S)
     assert state == "success"
+    page.goto(f"{site.info.airflow_url}/dags/laion_ingest/runs/{run['dag_run_id']}")
+    expect(page.get_by_text("ingest_shard.validate_shard").first).to_be_visible()
+    keep_screenshot(page, "run")
     page.context.close()
     return seen
 
@@ -85,7 +89,7 @@ def _pause(site: Site, is_paused: bool) -> None:
 class TestBoard:
     def test_it_turns_green_while_a_run_from_the_form_goes_on(self, loaded: set[str]) -> None:
         assert "validated" in loaded
-        assert loaded & {"queued", "downloading", "converting", "loading"}
+        assert loaded & {"queued", *IN_WORK}
 
     def test_a_broken_shard_shows_red_with_its_error_and_is_backfilled(
         self, site: Site, page: Page, loaded: set[str]
@@ -135,7 +139,16 @@ class TestBoard:
             page.keyboard.press(key)
 
         expect(frame.locator("#expression")).to_have_value("2-4")
-        expect(frame.get_by_role("button", name="Backfill selected")).to_be_enabled()
+        backfill = frame.get_by_role("button", name="Backfill selected")
+        for _ in range(20):
+            page.keyboard.press("Shift+Tab")
+            if backfill.evaluate("button => button === document.activeElement"):
+                break
+        page.keyboard.press("Enter")
+        expect(frame.get_by_role("dialog")).to_contain_text("load 3 shards into table sample")
+        page.keyboard.press("Escape")
+        expect(frame.get_by_role("dialog")).to_be_hidden()
+        expect(backfill).to_be_focused()
 
     def test_states_can_be_told_without_colour(
         self, site: Site, page: Page, waiting_run: str
@@ -170,6 +183,35 @@ class TestBoard:
         expect(page.locator(".grid .cell")).to_have_count(410)
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
         keep_screenshot(page, "shards-narrow")
+
+    def test_it_warns_when_alerts_reach_nobody(self, site: Site, page: Page) -> None:
+        frame = site.visit(page, "shards")
+
+        expect(frame.locator("#warning")).to_contain_text("'laion_alerts': alerts reach nobody")
+
+    def test_pace_and_percentages_follow_from_the_cells(self, site: Site, page: Page) -> None:
+        page.goto(f"{site.info.airflow_url}/laion/shards")
+        found = page.evaluate(
+            """async () => {
+                const { measurePace, percentOf, usualBytes, readCell } =
+                    await import("./static/cells.js");
+                const states = ["queued", "downloading", "validated"];
+                const cells = [
+                    [0], [1, 1, 0, 0, 0, 500], [2, 1, 0, 0, 0, 5000], [3, 1],
+                    [4, 2, 1000, 7, 1, 2000, 900], [5, 2, 9000, 10, 1, 2000, 8900],
+                    [6, 2, 9100, 20, 1, 2200, 8940],
+                ].map((cell) => readCell(cell, states));
+                const usual = usualBytes(cells);
+                return { usual, percents: cells.map((cell) => percentOf(cell, usual) ?? null),
+                         pace: measurePace(cells, 9200), none: measurePace(cells, 99000) };
+            }"""
+        )
+
+        assert found["usual"] == 2000
+        assert found["percents"] == [None, 25, 99, None, None, None, None]
+        # Since the first of them was begun; the shard of two hours before does not count.
+        assert found["pace"] == {"seconds": 300, "shards": 2, "rows": 30, "bytes": 4200}
+        assert found["none"] == {"seconds": 0, "shards": 0, "rows": 0, "bytes": 0}
 
     def test_errors_from_data_stay_text(self, site: Site, page: Page) -> None:
         write_shards(
@@ -311,6 +353,16 @@ class TestAccess:
             ".then(answer => answer.status)"
         )
 
+        queries = {
+            "/laion/query": "id=laion-load-x",
+            "/laion/search/results": "table=sample&like=7",
+        }
+        reads = [path for method, path in self.routes() if method == "GET"]
+        read = page.evaluate(
+            "paths => Promise.all(paths.map(path => fetch(path).then(answer => answer.status)))",
+            [f"{path}?{queries.get(path, 'table=sample&since=0')}" for path in reads],
+        )
+        assert set(read) == {200}, dict(zip(reads, read, strict=True))
         dry_run = page.evaluate(send, ["/laion/board/backfill", {"table": "sample", "shards": "1"}])
         trigger = page.evaluate(
             send,

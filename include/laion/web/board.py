@@ -26,10 +26,10 @@ STATES = (
 IN_WORK = frozenset({"queued", "downloading", "converting", "loading"})
 """The states of a shard that an active run takes care of."""
 
-WINDOW_S = 600
-"""How far back throughput looks."""
 OVERLAP_US = 2_000_000
 """How much later than its time an event may become visible."""
+MAX_NAMED = 200
+"""Changed shards that a query names; of more, all shards are read. A URL must stay short."""
 MAX_EVENTS = 500
 """Of a shard's history that are shown; the newest."""
 
@@ -47,8 +47,8 @@ _EVENT_COLUMNS = (
 )
 
 Cell = list[int]
-"""[shard, position in STATES, 1 if published, rows held, bytes held] and, for some that are being
-downloaded, the percentage that is here."""
+"""[shard, position in STATES, published at, rows held, bytes held, source bytes fetched, begun at],
+times in seconds since 1970; zeros at the end are left out."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +60,11 @@ class TableChoice:
 
 
 @dataclass(frozen=True)
-class Pace:
-    """What came in during the last `seconds`; 0 seconds where nothing happened."""
-
-    seconds: float
-    shards: int
-    rows: int
-    bytes: int
-
-
-@dataclass(frozen=True)
 class Changes:
-    """Cells that may have changed, the cursor to ask from next, and the pace."""
+    """Cells that may have changed, and the cursor to ask from next: the server's time, in µs."""
 
     cursor: int
     cells: list[Cell]
-    pace: Pace
 
 
 @dataclass(frozen=True)
@@ -111,7 +100,7 @@ def read_board(client: Client, choice: TableChoice, active_runs: Collection[str]
     """Return every shard of a table: those in the ledger and those its dataset lists."""
     profile = _profile_of(choice.dataset)
     listed = profile.all_shards() if profile and profile.shards is not None else []
-    cells: dict[int, Cell] = {shard: [shard, 0, 0, 0, 0] for shard in listed}
+    cells: dict[int, Cell] = {shard: [shard, 0] for shard in listed}
     changes = read_changes(client, choice, active_runs, since=0)
     cells |= {cell[0]: cell for cell in changes.cells}
     expected = sum((profile.rows_of(shard) or 0) if profile else 0 for shard in cells)
@@ -119,7 +108,7 @@ def read_board(client: Client, choice: TableChoice, active_runs: Collection[str]
         table=choice.table,
         dataset=choice.dataset,
         rows_expected=expected,
-        changes=Changes(changes.cursor, [cells[n] for n in sorted(cells)], changes.pace),
+        changes=Changes(changes.cursor, [cells[n] for n in sorted(cells)]),
     )
 
 
@@ -128,32 +117,25 @@ def read_changes(
 ) -> Changes:
     """Return the cells of shards with events after the cursor `since`; of all when it is 0."""
     if not since and not has_ledger(client):
-        return Changes(0, [], Pace(0, 0, 0, 0))
+        return Changes(0, [])
     # The cursor is read before the cells: what comes in between is sent twice, never not at all.
-    ((cursor, changed, shards, rows, size, seconds, usual_bytes),) = _rows(
-        client,
-        "board_changes",
-        table=choice.table,
-        since=since,
-        window_s=WINDOW_S,
-        overlap_us=OVERLAP_US,
+    ((cursor, changed),) = _rows(
+        client, "board_changes", table=choice.table, since=since, overlap_us=OVERLAP_US
     )
-    pace = Pace(seconds if seconds <= WINDOW_S else 0, int(shards), int(rows), int(size))
     if not changed:
-        return Changes(cursor, [], pace)
-    which = "AND shard IN {shards:Array(UInt16)}" if since else ""
-    found = _rows(
-        client,
-        "board_shards",
-        literals={"which": which},
-        table=choice.table,
-        **({"shards": list(changed)} if since else {}),
-    )
+        return Changes(cursor, [])
+    named = changed if since and len(changed) <= MAX_NAMED else None
+    found, held = _read_status(client, choice.table, named)
     profile = _profile_of(choice.dataset)
-    has_parts = any(row[-2] for row in found)
-    counts_rows = has_parts or not _is_distributed(client, choice.table)
-    cells = [_cell(row, profile, active_runs, counts_rows, usual_bytes) for row in found]
-    return Changes(cursor, cells, pace)
+    wanted = set(changed)
+    is_published = any(row[1] for row in found)
+    counts_rows = bool(held) or not (is_published and _is_distributed(client, choice.table))
+    cells = [
+        _cell(row, held.get(row[0], (0, 0)), profile, active_runs, counts_rows)
+        for row in found
+        if row[0] in wanted
+    ]
+    return Changes(cursor, cells)
 
 
 def read_history(client: Client, table: str, shard: int) -> list[Attempt]:
@@ -180,6 +162,22 @@ def has_ledger(client: Client) -> bool:
     return table_exists(client, "ingest_runs")
 
 
+def _read_status(
+    client: Client, table: str, shards: Sequence[int] | None
+) -> tuple[Sequence[Sequence[Any]], dict[int, tuple[int, int]]]:
+    """Return rows of board_shards, and (rows, bytes) that the table holds by shard."""
+    ask: dict[str, Any] = {"table": table}
+    which = partitions = ""
+    if shards is not None:
+        which = "AND shard IN {shards:Array(UInt16)}"
+        partitions = "AND `partition` IN {partitions:Array(String)}"
+        ask |= {"shards": list(shards), "partitions": [str(shard) for shard in shards]}
+    found = _rows(client, "board_shards", literals={"which": which}, **ask)
+    parts = _rows(client, "held_shards", literals={"which": partitions}, **ask)
+    held = {int(number): (rows, size) for number, rows, size in parts if number.isdigit()}
+    return found, held
+
+
 def _is_distributed(client: Client, table: str) -> bool:
     ((found,),) = _rows(client, "is_distributed", table=table)
     return bool(found)
@@ -187,13 +185,14 @@ def _is_distributed(client: Client, table: str) -> bool:
 
 def _cell(
     row: Sequence[Any],
+    held: tuple[int, int],
     profile: Profile | None,
     active_runs: Collection[str],
     counts_rows: bool,
-    usual_bytes: float,
 ) -> Cell:
-    shard, published, published_rows, held, size, *last, _has_parts, bytes_here = row
-    stage, state, run_id, is_planned_again, planner = last
+    shard, published, published_rows, published_at, *last, fetched = row
+    stage, state, run_id, begun_at, is_planned_again, planner = last
+    held_rows, held_bytes = held
     listed = profile.rows_of(shard) if profile else None
     if is_planned_again and planner in active_runs:
         name = "queued"
@@ -204,16 +203,15 @@ def _cell(
     elif (stage, state) != ("publish", "done") and run_id in active_runs:
         name = _STATE_OF_STAGE[stage]
     elif published:
-        differs = (counts_rows and held != published_rows) or listed not in (None, published_rows)
-        name = "mismatched" if differs else "validated"
+        differs = counts_rows and held_rows != published_rows
+        name = "mismatched" if differs or listed not in (None, published_rows) else "validated"
     else:
         # Its run ended without a word about it: a worker was killed.
         name = "failed"
-    rows_held = held if counts_rows else published_rows
-    cell = [shard, STATES.index(name), int(published), int(rows_held), int(size)]
-    if name == "downloading" and bytes_here and usual_bytes > 0:
-        # What a whole shard has is only known from others; more than that is not done yet.
-        cell.append(min(99, int(100 * bytes_here / usual_bytes)))
+    rows = held_rows if counts_rows else published_rows
+    cell = [shard, STATES.index(name), published_at, rows, held_bytes, fetched, begun_at]
+    while cell[-1] == 0 and len(cell) > 2:
+        cell.pop()
     return cell
 
 

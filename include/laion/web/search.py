@@ -94,13 +94,16 @@ def find(
     With both methods the hits are the index's, and `overlap` counts those that brute force has
     as well. Raises SearchTableMissing, BadRequest, BadImage, RowMissing, ClickHouseError.
     """
-    if not table_exists(client, search_table(request.table)):
+    methods = ("index", "exact") if request.method == "both" else (request.method,)
+    try:
+        target, encoded_by = _target(client, request, encoding, picture)
+        results = {method: _search(client, request, target, method) for method in methods}
+    except ClickHouseError as error:
+        if table_exists(client, search_table(request.table)):
+            raise
         raise SearchTableMissing(
             f"{request.table} has no search table yet: run laion_ingest with build_index."
-        )
-    target, encoded_by = _target(client, request, encoding, picture)
-    methods = ("index", "exact") if request.method == "both" else (request.method,)
-    results = {method: _search(client, request, target, method) for method in methods}
+        ) from error
     shown = results[methods[0]]
     answer: dict[str, Any] = {
         "encoded_by": encoded_by,

@@ -1,5 +1,6 @@
 // The page Shards: draws the board that came with the page, then asks for changes.
 import { backfill } from "./backfill.js";
+import { measurePace } from "./cells.js";
 import { details, readDetails } from "./details.js";
 import { ask, byId, bytes, duration, el, formatShards, number, pageData, parseShards, short } from "./dom.js";
 import { Grid, LABELS } from "./grid.js";
@@ -11,12 +12,12 @@ const IDLE_MS = 5000;
 const WHOLE_EVERY_MS = 60000;
 const STATE_EVERY_MS = 15000;
 const MIN_PACE_S = 5;
+const DONE_FIRST = ["validated", "mismatched", "failed", "loading", "converting", "downloading", "queued", "unplanned"];
 const IN_WORK = ["queued", "downloading", "converting", "loading"];
 
 const { states, dag_id: dagId, may_trigger: mayTrigger, tables = [], board, error } = pageData();
 let { table, dataset, rows_expected: rowsExpected } = board ?? {};
 let cursor = board?.changes.cursor ?? 0;
-let pace = board?.changes.pace;
 let opened = null;
 let wholeAt = Date.now();
 let stateAt = Date.now();
@@ -25,31 +26,33 @@ const filters = new Set();
 const grid = new Grid(byId("grid"), states, { onOpen: open, onSelect: showSelection });
 const counts = () => {
   const found = Object.fromEntries(states.map((state) => [state, 0]));
-  for (const cell of grid.cells.values()) found[states[cell[1]]] += 1;
+  for (const cell of grid.cells.values()) found[cell.state] += 1;
   return found;
 };
 
 function showTotals() {
   const found = counts();
   const cells = [...grid.cells.values()];
-  const sum = (position) => cells.reduce((total, cell) => total + cell[position], 0);
+  const sum = (name) => cells.reduce((total, cell) => total + cell[name], 0);
+  const pace = measurePace(cells, cursor / 1e6);
   byId("total-shards").textContent = number(found.validated);
   byId("of-shards").textContent = ` of ${number(cells.length)} validated`;
-  byId("total-rows").textContent = number(sum(3));
+  byId("total-rows").textContent = number(sum("rows"));
   byId("of-rows").textContent = rowsExpected ? ` of ${number(rowsExpected)}` : "";
-  byId("total-bytes").textContent = sum(4) ? bytes(sum(4)) : "–";
+  byId("total-bytes").textContent = sum("bytes") ? bytes(sum("bytes")) : "–";
   const left = IN_WORK.reduce((total, state) => total + found[state], 0);
-  const isMoving = pace && pace.seconds >= MIN_PACE_S && pace.shards > 0 && left > 0;
+  const isMoving = pace.seconds >= MIN_PACE_S && pace.shards > 0 && left > 0;
   byId("pace").textContent = isMoving ? `${short((60 * pace.rows) / pace.seconds)} rows/min` : "–";
   byId("pace-bytes").textContent = isMoving && pace.bytes ? ` ${bytes(pace.bytes / pace.seconds)}/s fetched` : "";
   byId("eta").textContent = isMoving ? duration((left * pace.seconds) / pace.shards) : left ? "…" : "–";
   byId("eta-shards").textContent = left ? ` ${number(left)} shards` : "";
-  const parts = states.filter((state) => found[state]).map((state) => {
+  const parts = DONE_FIRST.filter((state) => found[state]).map((state) => {
     const part = el("span", { "data-state": state });
     part.style.flexGrow = found[state];
     return part;
   });
   byId("progress").replaceChildren(...parts);
+  byId("unplanned").hidden = found.unplanned < cells.length;
   showChips(found);
   byId("backfill-failed").hidden = !mayTrigger;
   byId("backfill-failed").disabled = !found.failed;
@@ -129,7 +132,7 @@ async function refreshDetails() {
 }
 
 function showDetails(history) {
-  byId("details").replaceChildren(...details(grid.cells.get(opened), states, history, close).filter(Boolean));
+  byId("details").replaceChildren(...details(grid.cells.get(opened), grid.percent(opened), history, close).filter(Boolean));
 }
 
 function close() {
@@ -154,7 +157,6 @@ function showError(text) {
 
 function take(changes) {
   cursor = changes.cursor;
-  pace = changes.pace;
   grid.update(changes.cells);
   if (changes.cells.some((cell) => cell[0] === opened)) refreshDetails();
 }
@@ -192,6 +194,8 @@ async function follow() {
 }
 
 leaveFrame();
+byId("dag").textContent = dagId;
+byId("dag").href = `../dags/${dagId}`;
 const choice = byId("table");
 choice.append(...tables.map((one) => el("option", { value: one.table, selected: one.table === table }, one.table === one.dataset ? one.table : `${one.table} (${one.dataset})`)));
 choice.addEventListener("change", () => window.location.assign(`?table=${encodeURIComponent(choice.value)}`));

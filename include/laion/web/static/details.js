@@ -7,9 +7,8 @@ export async function readDetails(table, shard) {
 }
 
 /** Return the content of the panel for a cell and what `readDetails` gave, null while it is fetched. */
-export function details(cell, states, history, onClose) {
-  const [shard, index, , , , percent] = cell;
-  const state = states[index];
+export function details(cell, percent, history, onClose) {
+  const { shard, state } = cell;
   const close = el("button", { class: "button quiet small", type: "button", onclick: onClose, "aria-label": "Close" }, "✕");
   const head = el(
     "header",
@@ -21,23 +20,23 @@ export function details(cell, states, history, onClose) {
   );
   if (history === null) return [head, el("p", { class: "soft" }, "Reading the ledger …")];
   if (history instanceof Error) return [head, el("p", { class: "notice" }, history.message)];
-  return [head, facts(cell, state, history.attempts), sources(history.sources), ...history.attempts.map((one, i) => attempt(one, i > 0))];
+  return [head, facts(cell, history.attempts), sources(history.sources), ...history.attempts.map((one, i) => attempt(one, i > 0))];
 }
 
-function facts([, , isPublished, rows, size], state, attempts) {
+function facts({ state, publishedAt, rows, bytes: size }, attempts) {
   const ends = (one) => one.stages[one.stages.length - 1];
   const publication = attempts.find((one) => one.stages.some((stage) => stage.stage === "publish"));
   const list = el("dl", { class: "facts" });
   const published = [];
-  if (isPublished && publication) {
+  if (publishedAt && publication) {
     const event = publication.stages.find((stage) => stage.stage === "publish");
     published.push(
-      `${number(event.rows_loaded)} rows, ${bytes(size)}, ${when(event.at_ms)}`,
+      [`${number(event.rows_loaded)} rows`, size && bytes(size), when(event.at_ms)].filter(Boolean).join(", "),
       el("br"),
       el("span", { class: "soft mono" }, `attempt ${publication.attempt} · hash ${event.hash}`),
     );
     if (rows !== event.rows_loaded) published.push(el("p", { class: "bad" }, `The table now holds ${number(rows)} rows of this shard.`));
-  } else published.push(isPublished ? `${number(rows)} rows` : "nothing");
+  } else published.push(publishedAt ? `${number(rows)} rows` : "nothing");
   list.append(el("dt", {}, "Published"), el("dd", {}, published));
   const last = attempts[0] && ends(attempts[0]);
   const wasKilled = state === "failed" && last?.state !== "failed";

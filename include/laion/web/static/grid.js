@@ -1,4 +1,5 @@
 // The grid of cells: one per shard, in rows of a round number, moved through by arrow keys.
+import { percentOf, readCell, usualBytes } from "./cells.js";
 import { el, number } from "./dom.js";
 
 export const LABELS = {
@@ -17,7 +18,7 @@ const GAP = 3;
 const LABEL_WIDTH = 46;
 const MANY = 1000;
 // Pixels of a cell: so small that signs can still be told apart, and so large as looks well.
-const SIZES = { few: [20, 30], many: [14, 18] };
+const SIZES = { few: [20, 30], many: [14, 22] };
 
 export class Grid {
   /** `onOpen(shard)` shows a shard; `onSelect()` follows each change of the selection. */
@@ -37,34 +38,48 @@ export class Grid {
   }
 
   /** Show these cells and no others. */
-  replace(cells) {
-    const shards = cells.map((cell) => cell[0]);
-    const isSame = shards.length === this.cells.size && shards.every((shard) => this.cells.has(shard));
-    if (isSame) return this.update(cells);
-    this.cells = new Map(cells.map((cell) => [cell[0], cell]));
+  replace(sent) {
+    const cells = sent.map((cell) => readCell(cell, this.states));
+    const isSame = cells.length === this.cells.size && cells.every((cell) => this.cells.has(cell.shard));
+    if (isSame) this.#change(cells);
+    else this.#replace(cells);
+  }
+
+  /** Change some cells. */
+  update(sent) {
+    const cells = sent.map((cell) => readCell(cell, this.states));
+    if (cells.every((cell) => this.cells.has(cell.shard))) return this.#change(cells);
+    const all = new Map([...this.cells, ...cells.map((cell) => [cell.shard, cell])]);
+    this.#replace([...all.values()].sort((a, b) => a.shard - b.shard));
+  }
+
+  #replace(cells) {
+    this.cells = new Map(cells.map((cell) => [cell.shard, cell]));
+    this.usual = usualBytes(cells);
     this.selected = new Set([...this.selected].filter((shard) => this.cells.has(shard)));
-    this.nodes = new Map(cells.map((cell) => [cell[0], this.#node(cell)]));
+    this.nodes = new Map(cells.map((cell) => [cell.shard, this.#node(cell)]));
     this.root.classList.toggle("many", cells.length > MANY);
     this.#arrange(true);
   }
 
-  /** Change some cells. */
-  update(cells) {
-    if (cells.some((cell) => !this.cells.has(cell[0]))) {
-      const all = new Map([...this.cells, ...cells.map((cell) => [cell[0], cell])]);
-      return this.replace([...all.values()].sort((a, b) => a[0] - b[0]));
-    }
+  #change(cells) {
+    const before = new Map(cells.map((cell) => [cell.shard, this.cells.get(cell.shard).state]));
+    for (const cell of cells) this.cells.set(cell.shard, cell);
+    this.usual = usualBytes([...this.cells.values()]);
     for (const cell of cells) {
-      const before = this.cells.get(cell[0]);
-      this.cells.set(cell[0], cell);
-      const node = this.nodes.get(cell[0]);
+      const node = this.nodes.get(cell.shard);
       this.#paint(node, cell);
-      if (before[1] !== cell[1]) {
+      if (before.get(cell.shard) !== cell.state) {
         node.classList.remove("changed");
         void node.offsetWidth;
         node.classList.add("changed");
       }
     }
+  }
+
+  /** How much of a shard is downloaded; undefined where that is not known. */
+  percent(shard) {
+    return percentOf(this.cells.get(shard), this.usual);
   }
 
   /** Dim the cells whose state is not among these; an empty set shows all. */
@@ -80,7 +95,7 @@ export class Grid {
   }
 
   shardsIn(state) {
-    return [...this.cells.values()].filter((cell) => this.states[cell[1]] === state).map((cell) => cell[0]);
+    return [...this.cells.values()].filter((cell) => cell.state === state).map((cell) => cell.shard);
   }
 
   /** Mark the cell whose details are open. */
@@ -98,15 +113,16 @@ export class Grid {
   }
 
   #node(cell) {
-    const node = el("div", { role: "gridcell", class: "cell", tabindex: "-1", "data-shard": cell[0] });
-    node.setAttribute("aria-selected", this.selected.has(cell[0]));
+    const node = el("div", { role: "gridcell", class: "cell", tabindex: "-1", "data-shard": cell.shard });
+    node.setAttribute("aria-selected", this.selected.has(cell.shard));
     this.#paint(node, cell);
     return node;
   }
 
-  #paint(node, [shard, index, isPublished, rows, , percent]) {
-    const state = this.states[index];
-    const isEarlier = isPublished && state !== "validated";
+  #paint(node, cell) {
+    const { shard, state, publishedAt, rows } = cell;
+    const percent = percentOf(cell, this.usual);
+    const isEarlier = publishedAt && state !== "validated";
     node.dataset.state = state;
     node.classList.toggle("published", Boolean(isEarlier));
     node.classList.toggle("dim", this.shown.size > 0 && !this.shown.has(state));

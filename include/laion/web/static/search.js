@@ -123,9 +123,10 @@ function card(hit) {
     { class: isSafe ? "hit" : "hit unsafe" },
     el("div", { class: "picture" }, image(hit)),
     el("div", { class: "text" },
-      el("p", { class: "caption", title: hit.caption }, hit.caption || "no caption"),
+      el("p", { class: hit.caption ? "caption" : "caption none", title: hit.caption }, hit.caption || "no caption"),
       el("dl", { class: "facts" }, facts.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)])),
-      el("footer", {}, marks, el("span", { class: "push" }), link(hit.url, "address"), el("button", { class: "button small", type: "button", onclick: () => more(hit) }, "More like this"))),
+      el("p", { class: "marks" }, marks),
+      el("footer", {}, el("button", { class: "button small", type: "button", onclick: () => more(hit) }, "More like this"), el("span", { class: "push" }), link(hit.url, "address"))),
   );
 }
 
@@ -188,8 +189,9 @@ function fillFrom(params) {
 leaveFrame();
 const asked = new URLSearchParams(window.location.search);
 byId("table").append(...tables.map((one) => el("option", { value: one.table, selected: one.table === asked.get("table") }, one.table)));
+byId("form").hidden = byId("choice").hidden = !tables.length;
 if (error) showError(error);
-else if (!tables.length) showError("There is no search table yet: run laion_ingest with build_index.");
+else if (!tables.length) byId("empty").hidden = false;
 else {
   fillFrom(asked);
   byId("form").addEventListener("submit", (event) => {
