@@ -35,7 +35,6 @@ from laion.orchestration.defaults import (
     Tag,
     Timeout,
     default_args,
-    run_deadline,
     shard_task,
 )
 from laion.orchestration.lazy import import_later
@@ -60,7 +59,6 @@ SETTINGS = get_settings()
     params=ingest_params(),
     default_args=default_args(),
     template_searchpath=SQL_DIRECTORY,
-    deadline=run_deadline(),
     tags=[Tag.LAION, Tag.INGEST],
 )
 def laion_ingest() -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk.definitions.callback import AsyncCallback
-from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
-
-from laion.orchestration.alerts import alert_failure, alert_late
+from laion.orchestration.alerts import alert_failure
 from laion.orchestration.retries import LaionRetryPolicy
 from laion.settings import get_settings
 
@@ -50,19 +46,6 @@ def shard_task(timeout: timedelta, at_once: int | None = None) -> dict[str, Any]
         "map_index_template": "{{ shard_key }}",
         "max_active_tis_per_dag": at_once,
     }
-
-
-def run_deadline() -> DeadlineAlert | None:
-    """Return when a run is late and what is done then; None when no run ever is."""
-    hours = get_settings().deadline_hours
-    # `airflow dags test` ends with a traceback for any DAG with a deadline: apache/airflow#73428.
-    if not hours or sys.argv[1:3] == ["dags", "test"]:
-        return None
-    return DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=timedelta(hours=hours),
-        callback=AsyncCallback(alert_late),
-    )
 
 
 def default_args() -> dict[str, Any]:
