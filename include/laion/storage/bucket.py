@@ -32,9 +32,9 @@ CLAIM = ".claim"
 RECORD = ".source"
 PARTS = (".part", ".part.source")
 
-PIECE_BYTES = 16 << 20
+PIECE_BYTES = 5 << 20
+"""S3 takes no smaller ones; what is on its way is in memory."""
 PIECES_AT_ONCE = 2
-"""Each file that is moved takes so much memory."""
 
 _ATTEMPT = re.compile(r"\d{5}-[0-9a-f]{8}")
 
@@ -165,14 +165,15 @@ class BucketArea(StagingArea):
 
         try:
             yield
-        except (FileNotFoundError, PermissionError) as error:
-            raise StorageRefused(
-                f"S3 refuses {place}: {error}; check LAION_STAGING_URI, and the credentials of its "
-                "connection, which must read, write, list and delete there"
-            ) from error
         except (OSError, BotoCoreError, ClientError) as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise
+            # An upload may be gone too, after an answer that was lost.
+            if isinstance(error, PermissionError) or "NoSuchBucket" in repr(error.__cause__):
+                raise StorageRefused(
+                    f"S3 refuses {place}: {error}; check LAION_STAGING_URI, and the credentials of "
+                    "its connection, which must read, write, list and delete there"
+                ) from error
             raise StorageUnreachable(
                 f"S3 fails on {place}: {error or type(error).__name__}"
             ) from error
