@@ -47,6 +47,15 @@ class S3Server:
             "extra": {"endpoint_url": self.url, "region_name": "us-east-1"},
         }
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells every AWS client the same."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_ENDPOINT_URL_S3": self.url,
+        }
+
     def client(self, service: str = "s3") -> Any:
         """A botocore client of the server."""
         from botocore.session import Session

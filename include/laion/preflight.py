@@ -259,12 +259,13 @@ def _bucket(run: Run, area: BucketArea, client: Client) -> Line:
     needed, file = "written by workers, read by ClickHouse", io.BytesIO()
     pq.write_table(pa.table({"probe": [1]}), file)
     try:
-        probe = area.write(f".probe-{secrets.token_hex(4)}.parquet", file.getvalue())
+        probe = f"{area.root}/.probe-{secrets.token_hex(4)}.parquet"
+        area.objects.write(probe, file.getvalue())
         try:
             if run.s3_access is not None:
                 check_access(client, probe, run.s3_access)
         finally:
-            area.delete(probe)
+            area.objects.delete(probe)
     except (StorageRefused, StorageUnreachable, ClickHouseError, StagingGone) as error:
         return Line("staging", needed, area.root, "problem", str(error))
     return Line("staging", needed, area.root)

@@ -35,7 +35,7 @@ class S3Options:
     def object_url(self, uri: str) -> str:
         """Return the web address of an `s3://` URI."""
         bucket, key = split_uri(uri)
-        endpoint, _ = _find_place(self)
+        endpoint, _ = find_place(self)
         path = quote(key, safe="/~")
         # A wildcard certificate covers no bucket with a dot in its name.
         if _is_amazon(endpoint) and "." not in bucket:
@@ -44,22 +44,22 @@ class S3Options:
 
     def credentials(self) -> ReadOnlyCredentials | None:
         """Return key, secret and token as they are now, or None where there are none."""
-        found = _find_credentials(self)
+        found = find_credentials(self)
         return None if found is None else found.get_frozen_credentials()
 
     def signature(self) -> AuthBase | None:
         """Return what signs requests to objects, or None where there are no credentials."""
-        return None if _find_credentials(self) is None else _Signature(self)
+        return None if find_credentials(self) is None else _Signature(self)
 
     def filesystem_options(self) -> dict[str, Any]:
         """Return what fsspec takes to open this S3."""
-        endpoint, region = _find_place(self)
+        endpoint, region = find_place(self)
         return {
             "key": self.key or None,
             "secret": self.secret or None,
             "token": self.token or None,
             "endpoint_url": None if _is_amazon(endpoint) else endpoint,
-            "anon": _find_credentials(self) is None,
+            "anon": find_credentials(self) is None,
             "client_kwargs": {"region_name": region},
             # s3fs itself tries five times.
             "config_kwargs": {"retries": {"max_attempts": 1}},
@@ -90,14 +90,15 @@ class _Signature(AuthBase):
         from botocore.awsrequest import AWSRequest
 
         signed = AWSRequest(method=request.method, url=request.url)
-        _, region = _find_place(self._options)
+        _, region = find_place(self._options)
         S3SigV4Auth(self._options.credentials(), "s3", region).add_auth(signed)
         request.headers.update(dict(signed.headers.items()))
         return request
 
 
 @cache
-def _find_credentials(options: S3Options) -> Credentials | None:
+def find_credentials(options: S3Options) -> Credentials | None:
+    """Return the credentials of an S3, which may be renewed from time to time; None without."""
     session = _open_session()
     if options.key:
         session.set_credentials(options.key, options.secret, options.token or None)
@@ -105,7 +106,7 @@ def _find_credentials(options: S3Options) -> Credentials | None:
 
 
 @cache
-def _find_place(options: S3Options) -> tuple[str, str]:
+def find_place(options: S3Options) -> tuple[str, str]:
     """Return endpoint and region."""
     session = _open_session()
     region = options.region or session.get_config_variable("region") or DEFAULT_REGION

@@ -31,22 +31,22 @@ def test_claims_are_let_in_up_to_the_capacity_whatever_the_table(area: BucketAre
     claimed = [area.claim(table, 7, FIRST) for table in ("a", "b", "c", "d")]
 
     assert claimed == [True, True, True, False]
-    assert area.list_files(area.directory("d", 7, FIRST)) == []
+    assert area.objects.list_files(area.directory("d", 7, FIRST)) == []
 
 
 def test_what_is_kept_takes_no_place(area: BucketArea, tmp_path: Path) -> None:
     assert area.claim("hold", 7, FIRST)
     (tmp_path / "7.parquet").write_bytes(b"rows")
-    area.upload(tmp_path / "7.parquet", f"{area.directory('hold', 7, FIRST)}/7.parquet")
+    area.objects.upload(tmp_path / "7.parquet", f"{area.directory('hold', 7, FIRST)}/7.parquet")
 
     kept = area.keep(f"{area.directory('hold', 7, FIRST)}/7.parquet", "hold")
     area.release("hold", 7, FIRST)
 
     assert kept == f"{area.root}/parquet/hold/7.parquet"
-    assert area.list_files(kept.removesuffix("/7.parquet")) == ["7.parquet"]
+    assert area.objects.list_files(kept.removesuffix("/7.parquet")) == ["7.parquet"]
     assert [area.claim("hold", n, FIRST) for n in range(4)] == [True, True, True, False]
     assert area.sweep(time.time() + 2 * STALE_AFTER_S)
-    assert area.list_files(f"{area.root}/parquet") == ["7.parquet"]
+    assert area.objects.list_files(f"{area.root}/parquet") == ["7.parquet"]
 
 
 def test_eight_claims_at_once_never_exceed_the_capacity(area: BucketArea) -> None:
@@ -54,7 +54,7 @@ def test_eight_claims_at_once_never_exceed_the_capacity(area: BucketArea) -> Non
         claimed = list(pool.map(lambda n: area.claim("hold", n, FIRST), range(8)))
 
     assert sum(claimed) <= 3
-    assert sum(claimed) == len(area.list_files(area.root))
+    assert sum(claimed) == len(area.objects.list_files(area.root))
 
 
 def test_a_task_leaves_its_files_on_s3_and_nothing_on_its_machine(area: BucketArea) -> None:
@@ -79,7 +79,7 @@ def test_files_of_a_source_that_is_read_in_place_are_not_stored(
 
         assert place == str(tmp_path / "a.npy")
         assert work.bring(place) == tmp_path / "a.npy"
-    assert area.list_files(area.root) == []
+    assert area.objects.list_files(area.root) == []
 
 
 def test_a_file_that_is_gone_asks_for_the_download(area: BucketArea) -> None:
@@ -107,8 +107,8 @@ class TestResume:
 
         names = ["a.npy", "a.npy.source", "b.npy.part", "b.npy.part.source"]
         assert found == {name: name for name in names}
-        assert area.list_files(area.directory("hold", 7, FIRST)) == []
-        assert sorted(area.list_files(area.directory("hold", 7, SECOND))) == [
+        assert area.objects.list_files(area.directory("hold", 7, FIRST)) == []
+        assert sorted(area.objects.list_files(area.directory("hold", 7, SECOND))) == [
             ".claim",
             "a.npy",
             "a.npy.source",
@@ -165,7 +165,7 @@ class TestSweep:
         _age(area, f"hold/00001-{FIRST}/.claim")
 
         assert area.sweep() == [area.directory("hold", 1, FIRST)]
-        assert area.list_files(f"{area.root}/hold") == [".claim"]
+        assert area.objects.list_files(f"{area.root}/hold") == [".claim"]
 
     def test_it_ends_uploads_that_a_killed_worker_has_begun(
         self, area: BucketArea, s3_server: S3Server

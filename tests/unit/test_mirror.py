@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from laion import s3
 from laion.datasets import load_profile
 from laion.download import DownloadOptions
 from laion.errors import BadSource, SourceMissing, SourceUnreachable
 from laion.mirror import PASSES, copy_dataset, main
+from laion.settings import get_settings
 from laion.shards import ROLES
 from laion.sources import locate_sources
+from tests.s3 import S3Server
 from tests.shard_files import path_of, write_little_shard
 from tests.unit.mirrors import Mirror, answer, in_turn
 
@@ -137,3 +141,63 @@ def test_the_command_explains_what_it_cannot_do(
 ) -> None:
     assert main(["laion4000m", str(copy)]) == 1
     assert "UnknownDataset" in capsys.readouterr().err
+
+
+class TestS3:
+    @pytest.fixture
+    def target(
+        self, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[str]:
+        for name, value in s3_server.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("LAION_SCRATCH_DIR", str(tmp_path / "scratch"))
+        for cached in (get_settings, s3.find_credentials, s3.find_place):
+            cached.cache_clear()
+        yield f"s3://{s3_server.make_bucket()}/copy"
+        for cached in (get_settings, s3.find_credentials, s3.find_place):
+            cached.cache_clear()
+
+    def test_a_copy_on_s3_is_a_source_and_takes_no_room_here(
+        self, mirror: Mirror, shard_directory: Path, tmp_path: Path, target: str
+    ) -> None:
+        write_little_shard(shard_directory)
+
+        assert main(["clip_retrieval", target, "--shards", "0", "--source", mirror.url]) == 0
+
+        assert list((tmp_path / "scratch").iterdir()) == []
+        assert main(["clip_retrieval", str(tmp_path / "back"), "--source", target]) == 0
+        for role in ROLES:
+            original = path_of(shard_directory, role).read_bytes()
+            assert path_of(tmp_path / "back", role).read_bytes() == original
+
+    def test_only_what_has_changed_is_fetched_again(
+        self, mirror: Mirror, shard_directory: Path, target: str
+    ) -> None:
+        write_little_shard(shard_directory)
+        arguments = ["clip_retrieval", target, "--shards", "0", "--source", mirror.url]
+        main(arguments)
+        mirror.requests.clear()
+        main(arguments)
+        again = [asked for asked in mirror.requests if asked.startswith("GET")]
+        write_little_shard(shard_directory, rows=7)
+
+        main(arguments)
+
+        changed = [asked for asked in mirror.requests if asked.startswith("GET")]
+        assert (len(again), len(changed)) == (0, len(ROLES))
+
+    def test_a_bucket_that_does_not_exist_is_told(
+        self,
+        mirror: Mirror,
+        shard_directory: Path,
+        target: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        write_little_shard(shard_directory)
+
+        code = main(
+            ["clip_retrieval", "s3://no-such-bucket/x", "--shards", "0", "--source", mirror.url]
+        )
+
+        assert code == 1
+        assert "StorageRefused: S3 refuses s3://no-such-bucket" in capsys.readouterr().err

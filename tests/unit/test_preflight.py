@@ -238,7 +238,7 @@ class TestStagingOnS3:
         assert line(report, "staging").verdict == "ok"
         assert line(report, "scratch disk").needed.endswith("if one machine works on 2 shards")
         assert isinstance(s3_run.staging, BucketArea)
-        assert s3_run.staging.list_files(s3_run.staging.root) == []
+        assert s3_run.staging.objects.list_files(s3_run.staging.root) == []
 
     def test_a_bucket_that_does_not_exist_and_a_full_disk_are_told_together(
         self, s3_run: Run, client: Client, monkeypatch: pytest.MonkeyPatch

@@ -120,14 +120,23 @@ def _keep_finished(
     origin = read_origin(target)
     if origin is None or not target.is_file() or target.stat().st_size != origin.size:
         return None
+    if not is_unchanged(origin, url, session, options):
+        return None
+    return FetchedFile(target, origin.size, origin)
+
+
+def is_unchanged(
+    origin: Origin, url: str, session: requests.Session, options: DownloadOptions
+) -> bool:
+    """Return whether a source has the version of a file that was fetched from there."""
     with request(session, "HEAD", url, options) as response:
         if response.status_code != 200:
-            return None
+            return False
         now = origin_of(response, hide_credentials(url))
     if not now.is_version_of(origin):
         log.warning("%s has changed; it is fetched again.", hide_credentials(url))
-        return None
-    return FetchedFile(target, origin.size, origin)
+        return False
+    return True
 
 
 def _fetch_once(

@@ -128,9 +128,16 @@ class PartialFile:
 def read_origin(path: Path) -> Origin | None:
     """Return what a file, or the part of one, comes from; None when there is no such record."""
     try:
-        value = json.loads(_record_of(path).read_bytes())
-        return Origin(**value)
-    except (OSError, ValueError, TypeError):
+        return parse_origin(_record_of(path).read_bytes())
+    except OSError:
+        return None
+
+
+def parse_origin(record: bytes) -> Origin | None:
+    """Return what a record says; None when it is none."""
+    try:
+        return Origin(**json.loads(record))
+    except (ValueError, TypeError):
         return None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -24,6 +25,7 @@ from laion.errors import (
     SourceUnreachable,
     SourceUnusable,
 )
+from tests.tls_proxy import tls_in_front_of
 from tests.unit.download.conftest import OPTIONS, Fetch
 from tests.unit.mirrors import (
     Fault,
@@ -207,6 +209,18 @@ def test_a_source_on_ipv6_only_is_fetched_from(fetch: Fetch, shard_directory: Pa
         mirror.fail("a.npy", GOOD)
 
         assert fetch(f"{mirror.url}/a.npy").path.read_bytes() == BODY
+
+
+def test_a_source_is_fetched_over_tls_if_its_certificate_is_trusted(
+    mirror: Mirror, fetch: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.fail("a.npy", GOOD)
+    with tls_in_front_of(urlsplit(mirror.url).port or 0, tmp_path) as (port, authority):
+        with pytest.raises(SourceUnusable, match=r"certificate of https://.* is not trusted"):
+            fetch(f"https://127.0.0.1:{port}/a.npy")
+
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
+        assert fetch(f"https://127.0.0.1:{port}/a.npy").path.read_bytes() == BODY
 
 
 def test_a_name_that_does_not_resolve_is_typed(fetch: Fetch, target: Path) -> None:
