@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from laion.encoders.fetch import NAME, REPOSITORIES, check_pairs, fetch_model
+from laion.encoders.fetch import NAME, REPOSITORIES, REVISIONS, check_pairs, fetch_model
 from laion.encoders.model import ModelDirectory
 from laion.errors import LaionError
 
@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--models", type=Path, required=True, help="directory of models")
     for side, repository in REPOSITORIES.items():
         fetch.add_argument(
-            f"--{side}-revision", default="main", help=f"commit of {repository} (default: newest)"
+            f"--{side}-revision",
+            default=REVISIONS[side],
+            help=f"commit or branch of {repository} (default: {REVISIONS[side]})",
         )
     return parser
 

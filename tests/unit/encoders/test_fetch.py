@@ -19,7 +19,15 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from laion.encoders.fetch import NAME, PAIRS, REPOSITORIES, check_pairs, fetch_model
+from laion.encoders.fetch import (
+    NAME,
+    PAIRS,
+    REPOSITORIES,
+    REVISIONS,
+    SHA256,
+    check_pairs,
+    fetch_model,
+)
 from laion.encoders.model import IMAGE_MODEL, PREPROCESSOR, TEXT_MODEL, ModelDirectory
 from laion.encoders.preprocess import Preprocessor
 from laion.encoders.text import load_text_encoder
@@ -36,6 +44,7 @@ class Hub:
 
     directory: Path
     url: str = ""
+    commits: dict[str, str] = field(default_factory=lambda: COMMITS)
     lies: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
 
@@ -44,14 +53,14 @@ class Hub:
         for side, repository in REPOSITORIES.items():
             if path.split("?")[0] in {
                 f"/api/models/{repository}/revision/{revision}"
-                for revision in ("main", COMMITS[side])
+                for revision in ("main", self.commits[side])
             }:
                 return 200, {"Content-Type": "application/json"}, self._info(side)
-            prefix = f"/{repository}/resolve/{COMMITS[side]}/"
+            prefix = f"/{repository}/resolve/{self.commits[side]}/"
             if path.startswith(prefix):
                 content = (self.directory / side / path.removeprefix(prefix)).read_bytes()
                 etag = f'"{hashlib.sha256(content).hexdigest()}"'
-                return 200, {"X-Repo-Commit": COMMITS[side], "ETag": etag}, content
+                return 200, {"X-Repo-Commit": self.commits[side], "ETag": etag}, content
         return 404, {"X-Error-Code": "RevisionNotFound"}, b""
 
     def _info(self, side: str) -> bytes:
@@ -62,8 +71,8 @@ class Hub:
             lfs = {"sha256": digest, "size": len(content), "pointerSize": 134}
             siblings.append({"rfilename": path.name, "size": len(content), "lfs": lfs})
         repository = REPOSITORIES[side]
-        info = {"id": repository, "modelId": repository, "sha": COMMITS[side], "siblings": siblings}
-        return json.dumps(info).encode()
+        info = {"id": repository, "modelId": repository, "sha": self.commits[side]}
+        return json.dumps(info | {"siblings": siblings}).encode()
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +138,16 @@ def test_a_file_with_another_digest_is_not_kept(hub: Hub, tmp_path: Path) -> Non
 
     with pytest.raises(ModelNotFetched, match=r"tokenizer\.json arrived with SHA-256"):
         fetch_model(tmp_path, NEWEST, hub.url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pinned_commit_must_have_the_pinned_files(hub: Hub, tmp_path: Path) -> None:
+    """Whatever the hub itself says of them."""
+    hub.commits = REVISIONS
+
+    with pytest.raises(ModelNotFetched, match=f"expected is {SHA256[TEXT_MODEL]}"):
+        fetch_model(tmp_path, REVISIONS, hub.url)
+    assert f"/{REPOSITORIES['text']}/resolve/{REVISIONS['text']}/model.onnx" in hub.requests
     assert list(tmp_path.iterdir()) == []
 
 
