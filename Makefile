@@ -63,5 +63,5 @@ docs: setup
 	@$(PYTHON) scripts/reference.py
 
 lock:
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo --extra s3 --extra celery pyproject.toml -o requirements.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo --extra s3 --extra celery --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo --extra s3 --extra sftp --extra celery pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo --extra s3 --extra sftp --extra celery --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock

@@ -288,6 +288,16 @@ class UdfTargetUnwritable(UdfError):
     """A directory of the ClickHouse server cannot be written."""
 
 
+class UdfHostUnreachable(UdfError):
+    """A host that functions are deployed to does not answer over SSH."""
+
+    retryable = True
+
+
+class UdfHostRefused(UdfError):
+    """A host is not the known one by its key, or does not let us in over SSH."""
+
+
 class DeployInProgress(UdfError):
     """Another deployment of functions holds the target."""
 

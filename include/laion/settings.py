@@ -163,6 +163,12 @@ class Settings(BaseSettings):
         description="Airflow connection by which `deploy_udfs` tells the server to read its "
         "functions again. Empty: `clickhouse_conn_id`.",
     )
+    udf_ssh_conn_ids: str = Field(
+        "",
+        description="Airflow connections (type SSH) of all hosts to deploy functions to over SFTP, "
+        "separated by commas. Each host's ClickHouse is asked through `udf_conn_id` with the host "
+        "in place of its own, or through another connection given as `ssh_conn=clickhouse_conn`.",
+    )
     udf_models_dir: str = Field(
         "", description="`models_dir` as the ClickHouse server sees it. Empty: the same."
     )

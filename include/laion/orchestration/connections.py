@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 from airflow.providers.clickhousedb.hooks.clickhouse import ClickHouseHook
@@ -19,6 +20,19 @@ S3_EXTRAS = frozenset({"aws_session_token", "endpoint_url", "region_name"})
 """What is taken from the extra of a connection to S3, named as the Amazon provider names it."""
 
 
+class _Hook(ClickHouseHook):
+    """ClickHouse's hook, for another host than the connection's if one is given."""
+
+    def __init__(self, *, host: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._host = host
+
+    def get_connection(self, conn_id: str) -> Connection:
+        connection: Connection = copy(super().get_connection(conn_id))
+        connection.host = self._host or connection.host
+        return connection
+
+
 @contextmanager
 def clickhouse_client(conn_id: str = "") -> Iterator[Client]:
     """Yield a client of a connection, by default of the setting `LAION_CLICKHOUSE_CONN_ID`'s.
@@ -32,12 +46,16 @@ def clickhouse_client(conn_id: str = "") -> Iterator[Client]:
         client.close()
 
 
-def connect(conn_id: str, query_settings: Mapping[str, Any] | None = None) -> Client:
+def connect(
+    conn_id: str, query_settings: Mapping[str, Any] | None = None, *, host: str = ""
+) -> Client:
     """Return a client of a connection, which the caller closes; its queries have these settings.
 
-    Requests of one client may overlap. Raises as `clickhouse_client` does.
+    With `host`, it speaks to that host instead of the connection's. Requests of one client may
+    overlap. Raises as `clickhouse_client` does.
     """
-    hook = ClickHouseHook(
+    hook = _Hook(
+        host=host,
         clickhouse_conn_id=conn_id,
         session_settings=dict(query_settings or {}),
         # Without a session, requests of one client may overlap and nothing outlives a request.

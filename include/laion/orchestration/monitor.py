@@ -85,7 +85,7 @@ def table_checks(client: Client, table: str, dataset: str) -> dict[str, Check]:
         "recall": lambda: check_recall(
             client, table, queries=settings.recall_queries, budget=settings.recall_budget
         ),
-        "functions": _check_functions(client, table, dataset),
+        "functions": _check_functions(table, dataset),
         "leftovers": lambda: check_leftovers(client, table, STALE_AFTER_S),
     }
 
@@ -108,10 +108,10 @@ def _report(client: Client, table: str, findings: list[Finding]) -> dict[str, in
     return {state: states.count(state) for state in sorted(set(states))}
 
 
-def _check_functions(client: Client, table: str, dataset: str) -> Callable[[], list[Finding]]:
+def _check_functions(table: str, dataset: str) -> Callable[[], list[Finding]]:
     def check() -> list[Finding]:
         try:
-            smoke_test(client, table, dataset)
+            smoke_test(table, dataset)
         except UdfsNotPossible as reason:
             raise Skipped(str(reason)) from reason
         except UdfCheckFailed as error:

@@ -83,6 +83,7 @@ RULES = (
     Rule(errors.ClickHouseUnreachable, "ClickHouse does not answer", "", Then.BACK_OFF),
     Rule(errors.ClickHouseBusy, "ClickHouse lacks memory or time", "", Then.BACK_OFF),
     Rule(errors.ValidationFailed, "not all rows arrived in ClickHouse", "", Then.BACK_OFF),
+    Rule(errors.UdfHostUnreachable, "a host does not answer over SSH", "", Then.BACK_OFF),
     Rule(errors.DeployInProgress, "functions are being deployed by another", "", Then.BACK_OFF),
     Rule(LaionError, "every other error of ours", "", Then.FAIL),
 )

@@ -14,13 +14,12 @@ from laion.clickhouse.publish import table_exists
 from laion.datasets import load_profile
 from laion.encoders.model import ModelDirectory
 from laion.errors import UdfCheckFailed, UdfsNotPossible
-from laion.orchestration.connections import clickhouse_client
 from laion.orchestration.lineage import FUNCTIONS, tell
 from laion.orchestration.params import IngestRequest
+from laion.orchestration.udf_hosts import find_targets, open_clients, open_hosts
 from laion.settings import Settings, get_settings
 from laion.udf.checks import Expectation, check_functions
-from laion.udf.deploy import Host, deploy_version, missing_functions
-from laion.udf.directories import LocalDirectory
+from laion.udf.deploy import deploy_version, missing_functions
 from laion.udf.options import WorkerOptions
 from laion.udf.version import UdfVersion, render_version
 
@@ -38,38 +37,51 @@ def deploy_udfs() -> dict[str, Any]:
     settings = get_settings()
     try:
         model, server_model = _find_model(request.dataset, settings)
-        directories = _find_directories(settings)
+        targets = find_targets(settings)
     except UdfsNotPossible as error:
         raise AirflowSkipException(f"not possible here, because {error}") from error
     version = _render(model, server_model, settings)
-    with clickhouse_client(settings.udf_conn_id) as client:
-        expected = _expect(client, model, version, request.table, request.dataset)
-        host = Host("ClickHouse", *directories, client)
-        changed = deploy_version([host], version, lambda client: check_functions(client, expected))
+
+    def check(client: Client) -> None:
+        check_functions(client, _expect(client, model, version, request.table, request.dataset))
+
+    with open_hosts(targets, settings) as hosts:
+        changed = deploy_version(hosts, version, check)
+        names = [host.name for host in hosts]
     log.info(
-        "%s: version %s %s",
+        "%s: %s: version %s %s",
+        ", ".join(names),
         " and ".join(version.functions),
         version.sha,
         "deployed" if changed else "was there already, and works",
     )
-    result = {"version": version.sha, "functions": list(version.functions), "changed": changed}
+    result = {
+        "version": version.sha,
+        "functions": list(version.functions),
+        "hosts": names,
+        "changed": changed,
+    }
     tell(FUNCTIONS, dataset=request.dataset, **result)
     return result
 
 
-def smoke_test(client: Client, table: str, dataset: str) -> None:
-    """Call the functions that are deployed, without changing anything.
+def smoke_test(table: str, dataset: str) -> None:
+    """Call the functions that are deployed on every host, without changing anything.
 
     Raises UdfsNotPossible where this installation deploys none, UdfCheckFailed when they are of
     another version than would be deployed now, or do not give what they should.
     """
     settings = get_settings()
     model, server_model = _find_model(dataset, settings)
-    _find_directories(settings)
+    targets = find_targets(settings)
     version = _render(model, server_model, settings)
-    if missing := missing_functions(client, version):
-        raise UdfCheckFailed(f"the functions are not version {version.sha}: {'; '.join(missing)}")
-    check_functions(client, _expect(client, model, version, table, dataset))
+    with open_clients(targets, settings) as clients:
+        for host, client in clients.items():
+            if missing := missing_functions(client, version):
+                raise UdfCheckFailed(
+                    f"{host}: the functions are not version {version.sha}: {'; '.join(missing)}"
+                )
+            check_functions(client, _expect(client, model, version, table, dataset))
 
 
 def _render(model: ModelDirectory, server_model: str, settings: Settings) -> UdfVersion:
@@ -107,16 +119,3 @@ def _find_model(dataset: str, settings: Settings) -> tuple[ModelDirectory, str]:
         )
     server_dir = Path(settings.udf_models_dir or settings.models_dir)
     return ModelDirectory.open(Path(settings.models_dir) / name), str(server_dir / name)
-
-
-def _find_directories(settings: Settings) -> tuple[LocalDirectory, LocalDirectory]:
-    if not (settings.udf_scripts_dir and settings.udf_functions_dir):
-        raise UdfsNotPossible(
-            "LAION_UDF_SCRIPTS_DIR and LAION_UDF_FUNCTIONS_DIR do not name directories of the "
-            "ClickHouse server; ClickHouse Cloud has none that could be written. Search encodes "
-            "texts itself instead"
-        )
-    return (
-        LocalDirectory(Path(settings.udf_scripts_dir)),
-        LocalDirectory(Path(settings.udf_functions_dir)),
-    )

@@ -54,15 +54,16 @@ def deploy_version(hosts: Sequence[Host], version: UdfVersion, check: Check) -> 
         try:
             changed = [_write(host, version) for host in hosts]
             for host in hosts:
-                _activate(host, version)
-                check(host.client)
+                _activate_and_check(host, version, check)
         except BaseException as error:
-            for host in hosts:
-                _roll_back(host, version, before[host.name])
+            lost = [host.name for host in hosts if not _roll_back(host, version, before[host.name])]
             if isinstance(error, UdfCheckFailed):
-                raise UdfCheckFailed(
-                    f"{error} The functions are those of before this deployment again."
-                ) from error
+                outcome = (
+                    f"The previous version could not be put back on {', '.join(lost)}."
+                    if lost
+                    else "The functions are those of before this deployment again."
+                )
+                raise UdfCheckFailed(f"{error} {outcome}") from error
             raise
         for host in hosts:
             _remove_others(host, version)
@@ -88,6 +89,14 @@ def _put_definition(host: Host, definition: bytes) -> None:
     host.functions.write(DEFINITION, definition)
 
 
+def _activate_and_check(host: Host, version: UdfVersion, check: Check) -> None:
+    try:
+        _activate(host, version)
+        check(host.client)
+    except UdfCheckFailed as error:
+        raise UdfCheckFailed(f"{host.name}: {error}") from error
+
+
 def _activate(host: Host, version: UdfVersion) -> None:
     """Let the server read the definition unless it has, and wait until it says that it did.
 
@@ -105,7 +114,7 @@ def _activate(host: Host, version: UdfVersion) -> None:
         deadline = time.monotonic() + LOAD_TIMEOUT_S
         while missing := _not_loaded(host.client, version):
             if time.monotonic() > deadline:
-                raise UdfCheckFailed(f"{host.name} has not loaded {'; '.join(missing)}.")
+                raise UdfCheckFailed(f"it has not loaded {'; '.join(missing)}.")
             time.sleep(POLL_S)
 
 
@@ -153,10 +162,10 @@ def _version_to_return_to(host: Host, version: UdfVersion) -> bytes | None:
     return active
 
 
-def _roll_back(host: Host, version: UdfVersion, before: bytes | None) -> None:
-    """Undo what can be undone; failing at that must not hide the reason for it."""
+def _roll_back(host: Host, version: UdfVersion, before: bytes | None) -> bool:
+    """Undo what can be undone, and return whether all was; it must not hide the reason for it."""
     if before == version.definition:
-        return
+        return True
     try:
         if before is None:
             host.functions.remove(DEFINITION)
@@ -165,9 +174,11 @@ def _roll_back(host: Host, version: UdfVersion, before: bytes | None) -> None:
         for name in version.scripts:
             host.scripts.remove(name)
         _reload(host.client)
-        log.warning("%s: rolled back", host.name)
     except Exception:
         log.exception("%s: the previous version could not be put back", host.name)
+        return False
+    log.warning("%s: rolled back", host.name)
+    return True
 
 
 def _remove_others(host: Host, version: UdfVersion) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import time
@@ -11,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from laion.errors import DeployInProgress, UdfTargetUnwritable
+from laion.errors import DeployInProgress, UdfError, UdfTargetUnwritable
+
+log = logging.getLogger(__name__)
 
 LOCK = "laion_udf.lock"
 LOCK_STALE_S = 1800
@@ -19,7 +22,10 @@ LOCK_STALE_S = 1800
 
 
 class Directory(Protocol):
-    """A directory of files, here or on another host. All raise UdfTargetUnwritable."""
+    """A directory of files, here or on another host.
+
+    All raise UdfTargetUnwritable, or UdfHostUnreachable for another host.
+    """
 
     def names(self) -> list[str]:
         """Return the names of the files in it."""
@@ -113,8 +119,12 @@ def locked(directory: Directory) -> Iterator[None]:
     try:
         yield
     finally:
-        if directory.read(LOCK) == content:
-            directory.remove(LOCK)
+        try:
+            if directory.read(LOCK) == content:
+                directory.remove(LOCK)
+        except UdfError as error:
+            # Must not hide how the deployment ended.
+            log.warning("the lock stays for %d minutes: %s", LOCK_STALE_S // 60, error)
 
 
 def _age_s(holder: bytes) -> float:

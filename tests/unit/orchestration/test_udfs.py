@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from laion.errors import BadModel, UdfsNotPossible
-from laion.orchestration.udfs import _find_directories, _find_model
+from laion.orchestration.udf_hosts import find_targets
+from laion.orchestration.udfs import _find_model
 from laion.settings import Settings
 
 
@@ -29,7 +30,7 @@ def test_a_model_that_should_be_there_and_is_not_is_an_error(tmp_path: Path) -> 
 @pytest.mark.parametrize("known", [{}, {"udf_scripts_dir": "/a"}, {"udf_functions_dir": "/b"}])
 def test_both_directories_of_the_server_must_be_known(known: dict[str, str]) -> None:
     with pytest.raises(UdfsNotPossible, match="Search encodes texts itself instead"):
-        _find_directories(Settings(**known))
+        find_targets(Settings(**known))
 
 
 def test_the_server_may_see_the_models_elsewhere(tmp_path: Path) -> None:

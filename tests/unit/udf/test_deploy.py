@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -197,6 +199,38 @@ def test_a_model_that_answers_otherwise_is_refused(target: Target) -> None:
 
     with pytest.raises(UdfCheckFailed, match="another vector for 'a photo of a cat'"):
         target.deploy(version, check=lambda client: check_functions(client, expected))
+
+
+def test_a_worker_that_answers_a_row_too_many_is_found_and_rolled_back(target: Target) -> None:
+    """ClickHouse does not notice: it takes the row for the first one of the next answer."""
+    version = target.version()
+    good = version.scripts[f"laion_udf_{version.sha}.pyz"]
+    shifting = _with_a_row_too_many(good)
+    bad = replace(version, scripts={**version.scripts, f"laion_udf_{version.sha}.pyz": shifting})
+
+    with pytest.raises(UdfCheckFailed, match="another vector for 'a photo of a cat'"):
+        target.deploy(bad)
+
+    assert target.files() == {}
+
+
+def _with_a_row_too_many(bundle: bytes) -> bytes:
+    """The bundle, with a worker that writes the last row of each answer again, a moment later.
+
+    What comes together with an answer, ClickHouse reads and drops.
+    """
+    line = "    stdout.flush()\n"
+    with zipfile.ZipFile(io.BytesIO(bundle)) as file:
+        contents = {name: file.read(name) for name in file.namelist()}
+    worker = contents["laion/udf/worker.py"].decode()
+    assert worker.count(line) == 1
+    late = f"{line}    __import__('time').sleep(0.1)\n    stdout.write(results[-1])\n{line}"
+    contents["laion/udf/worker.py"] = worker.replace(line, late).encode()
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, content in contents.items():
+            file.writestr(name, content)
+    return bundle[: bundle.index(b"\n") + 1] + archive.getvalue()
 
 
 class TestAgreementWithATable:

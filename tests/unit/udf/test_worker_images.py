@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -164,6 +165,19 @@ def test_a_name_as_a_row_is_refused_too(start_worker: StartWorker, cat: Path, se
 
     assert [len(vector) for vector in vectors] == [0, 0, DIMENSION, DIMENSION]
     assert "outside the directory of pictures" in worker.end()[1]
+
+
+def test_a_file_that_may_not_be_read_is_refused(cat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cat.chmod(0)
+    if os.geteuid() == 0:
+        # Root may read everything: the kernel's answer to anybody else.
+        def deny(path: str, flags: int) -> int:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+        monkeypatch.setattr("laion.udf.pictures.os.open", deny)
+
+    with pytest.raises(BadImage, match="Permission denied"):
+        open_picture(cat.parent, "cat.png", 1_000_000)
 
 
 def test_what_lies_outside_is_not_told(pictures: Path, secret: Path) -> None:
