@@ -50,6 +50,7 @@ env:
 
 bench: setup
 	@$(PYTHON) -m bench
+	@$(PYTHON) -m bench.growth
 	@$(PYTHON) -m bench.index
 	@$(PYTHON) -m bench.encoders
 	@$(PYTHON) -m bench.downloads

@@ -95,8 +95,8 @@ def load(client: Client, work: Path, table: str, shard: int) -> None:
 def show(costs: list[float], server_rss_mb: float) -> None:
     console = Console()
     table = Table("shards in the table", "CPU s per shard", title=f"Shards of {ROWS:,} rows")
-    # The last four before each size: one shard alone says too little.
-    at = {size: statistics.median(costs[max(0, size - 4) : size]) for size in (4, 8, SHARDS)}
+    # The last four before each size, where there are as many: one shard alone says little.
+    at = {size: statistics.median(costs[max(0, size - 4) : size]) for size in (1, 4, SHARDS)}
     for size, cost in at.items():
         table.add_row(str(size), f"{cost:.2f}")
     console.print(table)

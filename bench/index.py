@@ -11,6 +11,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -42,6 +43,7 @@ from laion.clickhouse.vector_index import begin_build, build_bucket, publish_bui
 
 ROWS = 1_000_000 if os.environ.get("FULL") else 100_000
 SHARDS = 40
+BUCKETS = 8
 DIMENSION = 512
 CLUSTERS = ROWS // 50
 QUERIES = 50
@@ -70,11 +72,11 @@ def main() -> None:
     ):
         pid = server.pid
         load(client)
-        measured = {"f16": build(client, pid, "f16")}
+        usearch_s: list[float] = []
+        f16 = build(client, pid, "f16", beside=lambda b: usearch_s.append(build_with_usearch(b)))
         part_s = rebuild_one_shard(client, pid)
-        measured["b1"] = build(client, pid, "b1")
-    usearch_s = build_with_usearch()
-    show(measured, part_s, usearch_s)
+        measured = {"f16": f16, "b1": build(client, pid, "b1")}
+    show(measured, part_s, sum(usearch_s))
     draw(measured)
 
 
@@ -116,18 +118,27 @@ def vectors(rows: int, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[
     return pair[0], pair[1]
 
 
-def build(client: Client, pid: int, quantization: str) -> Measured:
-    """Build the whole search table and measure what it finds, at every rung of the ladder."""
+def build(
+    client: Client, pid: int, quantization: str, beside: Callable[[int], None] | None = None
+) -> Measured:
+    """Build the whole search table and measure what it finds, at every rung of the ladder.
+
+    `beside` is called after each of the table's BUCKETS, with its number.
+    """
     builds = Builds(client, TABLE, TaskOrigin("bench", quantization))
-    before, began = cpu_seconds(pid), time.perf_counter()
+    before, wall_s = cpu_seconds(pid), 0.0
     plan, buckets = _begin(builds, quantization)
-    assert list(plan.buckets) == buckets, "the whole table is to be built"
+    assert buckets == list(plan.buckets) == list(range(BUCKETS)), "the whole table is to be built"
     for bucket in buckets:
+        began = time.perf_counter()
         build_bucket(builds, plan, bucket)
+        wall_s += time.perf_counter() - began
+        if beside:
+            beside(bucket)
     states = builds.buckets(plan.build_id).values()
     measured = Measured(
         cpu_s=cpu_seconds(pid) - before,
-        wall_s=time.perf_counter() - began,
+        wall_s=wall_s,
         index_bytes=sum(state.index_bytes for state in states),
         estimated_bytes=estimate_index(ROWS, DIMENSION, plan.options).memory_bytes,
     )
@@ -169,17 +180,15 @@ def rebuild_one_shard(client: Client, pid: int) -> float:
     return spent
 
 
-def build_with_usearch() -> float:
-    """Return the CPU seconds that bare usearch takes for the same graph over the images."""
+def build_with_usearch(bucket: int) -> float:
+    """Return the CPU seconds that bare usearch takes for a bucket's graph over the images."""
     from usearch.index import Index
 
-    images = np.concatenate([vectors(ROWS // SHARDS, shard)[0] for shard in range(SHARDS)])
-    per_bucket = len(images) // 8
+    shards = range(bucket * SHARDS // BUCKETS, (bucket + 1) * SHARDS // BUCKETS)
+    images = np.concatenate([vectors(ROWS // SHARDS, shard)[0] for shard in shards])
     before = time.process_time()
-    for bucket in range(8):
-        index = Index(ndim=DIMENSION, metric="cos", dtype="f16", connectivity=32, expansion_add=128)
-        chunk = images[bucket * per_bucket : (bucket + 1) * per_bucket]
-        index.add(np.arange(len(chunk)), chunk, threads=os.cpu_count() or 1)
+    index = Index(ndim=DIMENSION, metric="cos", dtype="f16", connectivity=32, expansion_add=128)
+    index.add(np.arange(len(images)), images, threads=os.cpu_count() or 1)
     return time.process_time() - before
 
 

@@ -25,12 +25,12 @@ class Cost:
         return {name: round(value, 3) for name, value in asdict(self).items()}
 
 
-def run_step(step: str, *args: str, server_pid: int | None = None) -> Cost:
+def run_step(step: str, *args: object, server_pid: int | None = None) -> Cost:
     """Run `python -m bench.steps STEP ARGS` alone and return its cost.
 
     Raises CalledProcessError when the step fails.
     """
-    command = [sys.executable, "-m", "bench.steps", step, *args]
+    command = [sys.executable, "-m", "bench.steps", step, *map(str, args)]
     server_before = cpu_seconds(server_pid)
     began = time.perf_counter()
     child = subprocess.Popen(command)

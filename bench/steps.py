@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+ATTEMPT = "0" * 8
+
 
 def write_inputs(directory: str, rows: str) -> None:
     """Write one shard of so many rows as the sample does, with 512-d vectors that no model made."""
@@ -65,17 +67,17 @@ def convert(directory: str, target: str) -> None:
     from laion.convert import convert_shard
     from laion.download import download_shard
 
-    convert_shard(download_shard(_spec(directory), "0" * 8, Path(target).parent), Path(target))
+    convert_shard(download_shard(_spec(directory), ATTEMPT, Path(target).parent), Path(target))
 
 
-def load(directory: str, path: str) -> None:
-    """Ours: Parquet into the staging table."""
+def load(directory: str, path: str, attempt: str = ATTEMPT) -> None:
+    """Ours: Parquet into the staging table of an attempt."""
     from laion.clickhouse.load import load_shard
     from laion.clickhouse.schema import TableIdentity, ensure_base_table
 
     with _client() as client:
         ensure_base_table(client, "ours", TableIdentity("clip_retrieval", 512))
-        load_shard(client, _parquet(directory, path))
+        load_shard(client, _parquet(directory, path, attempt))
 
 
 def publish(directory: str, path: str) -> None:
@@ -87,8 +89,8 @@ def publish(directory: str, path: str) -> None:
 
     with _client() as client:
         ensure_ledger(client)
-        parquet = _parquet(directory, path)
-        publish_shard(client, Ledger(client), StagedShard(parquet, "ours_staging_0_00000000", 0))
+        parquet = _parquet(directory, path, ATTEMPT)
+        publish_shard(client, Ledger(client), StagedShard(parquet, f"ours_staging_0_{ATTEMPT}", 0))
 
 
 def floor(rows: str, directory: str) -> None:
@@ -129,7 +131,7 @@ def _spec(directory: str) -> Any:
     return ShardSpec("clip_retrieval", "ours", 0, urls, None, 512)
 
 
-def _parquet(directory: str, path: str) -> Any:
+def _parquet(directory: str, path: str, attempt: str) -> Any:
     import pyarrow.parquet as pq
 
     from laion.shards import ShardParquet
@@ -137,7 +139,7 @@ def _parquet(directory: str, path: str) -> Any:
     rows = pq.ParquetFile(path).metadata.num_rows
     return ShardParquet(
         spec=_spec(directory),
-        attempt="0" * 8,
+        attempt=attempt,
         path=path,
         rows=rows,
         size=Path(path).stat().st_size,
