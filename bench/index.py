@@ -73,9 +73,9 @@ def main() -> None:
         pid = server.pid
         load(client)
         usearch_s: list[float] = []
-        f16 = build(client, pid, "f16", beside=lambda b: usearch_s.append(build_with_usearch(b)))
+        bf16 = build(client, pid, "bf16", beside=lambda b: usearch_s.append(build_with_usearch(b)))
         part_s = rebuild_one_shard(client, pid)
-        measured = {"f16": f16, "b1": build(client, pid, "b1")}
+        measured = {"bf16": bf16, "b1": build(client, pid, "b1")}
     show(measured, part_s, sum(usearch_s))
     draw(measured)
 
@@ -171,7 +171,7 @@ def rebuild_one_shard(client: Client, pid: int) -> float:
     client.command(f"OPTIMIZE TABLE {TABLE} PARTITION 7 FINAL")
     builds = Builds(client, TABLE, TaskOrigin("bench", "one shard"))
     before = cpu_seconds(pid)
-    plan, buckets = _begin(builds, "f16")
+    plan, buckets = _begin(builds, "bf16")
     for bucket in buckets:
         build_bucket(builds, plan, bucket)
     spent = cpu_seconds(pid) - before
@@ -187,7 +187,7 @@ def build_with_usearch(bucket: int) -> float:
     shards = range(bucket * SHARDS // BUCKETS, (bucket + 1) * SHARDS // BUCKETS)
     images = np.concatenate([vectors(ROWS // SHARDS, shard)[0] for shard in shards])
     before = time.process_time()
-    index = Index(ndim=DIMENSION, metric="cos", dtype="f16", connectivity=32, expansion_add=128)
+    index = Index(ndim=DIMENSION, metric="cos", dtype="bf16", connectivity=32, expansion_add=128)
     index.add(np.arange(len(images)), images, threads=os.cpu_count() or 1)
     return time.process_time() - before
 
@@ -215,16 +215,16 @@ def show(measured: dict[str, Measured], part_s: float, usearch_s: float) -> None
                 f"{recall.exact_ms[0]:.1f}",
             )
     console.print(builds, searches)
-    f16, b1 = measured["f16"], measured["b1"]
+    bf16, b1 = measured["bf16"], measured["b1"]
     ratios = {
-        "worst recall@10, f16": min(recall.at_10 for recall in f16.recalls),
+        "worst recall@10, bf16": min(recall.at_10 for recall in bf16.recalls),
         "worst recall@10, b1 rescored": min(recall.at_10 for recall in b1.recalls),
-        "brute force / index, p50 (f16, worst)": min(
-            recall.exact_ms[0] / recall.ann_ms[0] for recall in f16.recalls
+        "brute force / index, p50 (bf16, worst)": min(
+            recall.exact_ms[0] / recall.ann_ms[0] for recall in bf16.recalls
         ),
-        "build CPU / bare usearch's": f16.cpu_s / (2 * usearch_s),
-        "index memory, f16 / b1": f16.index_bytes / b1.index_bytes,
-        "rebuild after one of 40 shards / full build": part_s / f16.cpu_s,
+        "build CPU / bare usearch's": bf16.cpu_s / (2 * usearch_s),
+        "index memory, bf16 / b1": bf16.index_bytes / b1.index_bytes,
+        "rebuild after one of 40 shards / full build": part_s / bf16.cpu_s,
     }
     for what, ratio in ratios.items():
         console.print(f"{what}: {ratio:.3f}")

@@ -12,9 +12,11 @@ from laion.errors import BadRequest, IndexTooLarge
 METRICS = ("cosineDistance", "L2Distance")
 ELEMENT_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "i8": 1.0, "b1": 1 / 8}
 QUANTIZATIONS = tuple(ELEMENT_BYTES)
-AUTO_QUANTIZATIONS = ("f16", "i8", "b1")
-"""What `auto` tries, best recall first. The datasets' own float16 is kept exactly by f16, which
-takes the memory of bf16 and, without AVX-512, less CPU to build (docs/performance.md)."""
+AUTO_QUANTIZATIONS = ("bf16", "i8", "b1")
+"""What `auto` tries, best recall first. f16 takes the memory of bf16 and keeps the datasets' own
+float16 exactly, but takes half as much CPU again, or twice as much, on CPUs that compute in
+bfloat16 (AVX512-BF16: AMD since Zen 4, Intel since Sapphire Rapids); on older ones it is the
+quicker of the two (docs/performance.md)."""
 CONNECTIONS = {"b1": 16}
 """M where it is not DEFAULT_CONNECTIONS: beside bits for vectors, links would be most of it."""
 DEFAULT_CONNECTIONS = 32
@@ -38,7 +40,7 @@ class IndexOptions:
     """
 
     metric: str = "cosineDistance"
-    quantization: str = "f16"
+    quantization: str = "bf16"
     m: int = 0
     ef_construction: int = 128
     buckets: int = 8
@@ -100,7 +102,7 @@ def estimate_index(
 def plan_index(
     rows: int, dimension: int, options: IndexOptions, server: ServerFacts, vectors: int = 2
 ) -> IndexPlan:
-    """Decide on the quantization: `auto` takes the first of f16, i8, b1 that the server holds.
+    """Decide on the quantization: `auto` takes the first of bf16, i8, b1 that the server holds.
 
     Raises IndexTooLarge when none, or not the one asked for, fits into 70 % of its memory.
     """

@@ -83,7 +83,7 @@ def ingest_params() -> dict[str, Param]:
             type="string",
             enum=["auto", "f32", "f16", "bf16", "i8", "b1"],
             title="Index quantization",
-            description="How vectors are kept inside the index; 'auto' is the finest of 'f16', "
+            description="How vectors are kept inside the index; 'auto' is the finest of 'bf16', "
             "'i8' and 'b1' that the server's memory holds.",
         ),
         "recall_target": Param(

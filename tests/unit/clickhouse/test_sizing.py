@@ -71,14 +71,14 @@ class TestPlan:
             for gb in (256, 1024, 2048)
         }
 
-        assert chosen == {256: "b1", 1024: "i8", 2048: "f16"}
+        assert chosen == {256: "b1", 1024: "i8", 2048: "bf16"}
 
     def test_it_says_what_it_chose_and_why(self) -> None:
         plan = plan_index(LAION_ROWS, 512, IndexOptions(quantization="auto"), _server(1024))
 
         text = format_plan(plan, LAION_ROWS, 16)
         assert "Chose i8" in text
-        assert "f16 with M=32 needs 1,061 GB" in text
+        assert "bf16 with M=32 needs 1,061 GB" in text
 
     def test_nothing_fits_is_refused_with_what_would(self) -> None:
         with pytest.raises(IndexTooLarge, match=r"At most 104,\d{3},\d{3} rows fit with b1"):
@@ -93,7 +93,7 @@ class TestPlan:
 
         plan = plan_index(LAION_ROWS, 512, IndexOptions(quantization="auto"), server)
 
-        assert plan.options.quantization == "f16"
+        assert plan.options.quantization == "bf16"
         assert "unknown" in plan.notes[0]
         assert "LAION_CLICKHOUSE_MEMORY" in plan.notes[0]
 
