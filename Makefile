@@ -1,5 +1,6 @@
 # make demo   set up, then run the main job on the embedded ClickHouse, and stop
 # make test   set up, then run the tests
+# make faults everything that may go wrong, all scenarios; writes docs/fault-matrix.md
 # make up     start the same stack and leave it running;  make down  stops it
 # make env    make .env, the secrets of docker-compose.yaml, unless it exists
 # make lint   formatting, lint, types, layers
@@ -15,7 +16,7 @@ STAMP := $(VENV)/.complete
 STATE := .state
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test lint bench pictures docs lock env
+.PHONY: help setup demo up down test faults lint bench pictures docs lock env
 
 help:
 	@sed -n 's/^# make /make /p' $(MAKEFILE_LIST)
@@ -38,6 +39,12 @@ down:
 
 test: setup
 	@$(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+faults: setup
+	@mkdir -p $(STATE) && rm -f $(STATE)/faults.jsonl
+	@FAULT_MATRIX=$(CURDIR)/$(STATE)/faults.jsonl $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist load \
+	  -m "slow_fault or not slow_fault" tests/system/faults
+	@$(PYTHON) -m tests.system.faults.matrix $(STATE)/faults.jsonl > docs/fault-matrix.md
 
 lint: setup
 	@$(VENV)/bin/ruff format --check .

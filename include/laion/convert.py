@@ -72,7 +72,13 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
             part.open("wb") as file,
         ):
             with pq.ParquetWriter(
-                file, schema, compression="none", use_dictionary=False, write_statistics=False
+                file,
+                schema,
+                compression="none",
+                use_dictionary=False,
+                write_statistics=False,
+                # A disk may give back other bytes than it was given; the load checks.
+                write_page_checksum=True,
             ) as writer:
                 first = 0
                 for table, raw in _batches(shard):

@@ -164,6 +164,8 @@ class TestSweep:
         assert area.claim("hold", 2, FIRST)
         _age(area, f"hold/00001-{FIRST}/.claim")
 
+        assert area.attempts() == [("hold", 1, FIRST), ("hold", 2, FIRST)]
+        assert area.sweep(keep=[FIRST]) == []
         assert area.sweep() == [area.directory("hold", 1, FIRST)]
         assert area.objects.list_files(f"{area.root}/hold") == [".claim"]
 

@@ -197,6 +197,12 @@ class TestSweep:
         assert area.sweep(NOW) == []
         assert kept.exists()
 
+    def test_attempts_of_runs_that_go_on_are_kept(self, area: DirectoryArea) -> None:
+        touch(claim(area, 1), STALE)
+
+        assert area.sweep(NOW, keep=[attempt(1)]) == []
+        assert area.attempts() == [("hold", 1, attempt(1))]
+
 
 class TestDiskFull:
     def test_it_says_where_what_was_needed_and_which_settings_help(self, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class TaskOrigin:
 
 @dataclass(frozen=True)
 class ShardEvent:
-    """One row of the ledger; the server adds database and time."""
+    """One row of the ledger; `Ledger.append` adds the server's time, the server its database."""
 
     table: str
     shard: int
@@ -98,8 +98,9 @@ class Ledger:
     client: Client
 
     def append(self, events: list[ShardEvent]) -> None:
-        """Write events, in order. Raises ClickHouseError."""
-        self.insert("shard_ledger", [event.as_row() for event in events])
+        """Write events of one table, as later ones than all before. Raises ClickHouseError."""
+        ((now,),) = self.rows("next_event_time", table=events[0].table)
+        self.insert("shard_ledger", [{**event.as_row(), "at": now} for event in events])
 
     @contextmanager
     def record_stage(self, start: ShardEvent) -> Iterator[StageResult]:

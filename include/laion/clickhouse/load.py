@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from laion.clickhouse.identifiers import quote_identifier, staging_table
 from laion.clickhouse.schema import column_types
 from laion.clickhouse.statements import statement
 from laion.errors import StagingGone
-from laion.shards import VECTORS, ShardParquet, StagedShard
+from laion.shards import VECTORS, ShardParquet, StagedShard, shard_label
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def load_shard(client: Client, shard: ShardParquet, *, try_number: int = 1) -> S
     """Fill the staging table of an attempt from its Parquet file, anew on every call.
 
     Memory is bounded by one batch. The query id carries table, shard, attempt and try.
-    Raises StagingGone when the file no longer exists, ClickHouseError.
+    Raises StagingGone when the file no longer exists or is damaged, ClickHouseError.
     """
     spec, path = shard.spec, Path(shard.path)
     if not path.is_file():
@@ -51,7 +52,7 @@ def load_shard(client: Client, shard: ShardParquet, *, try_number: int = 1) -> S
     staging = make_staging(client, shard)
     rounded = rounded_vectors(client, staging)
     with (
-        pq.ParquetFile(path, buffer_size=READ_BUFFER_BYTES, pre_buffer=False) as parquet,
+        _open_parquet(path, spec.shard) as parquet,
         typed_errors(f"load {spec.label} into {staging}"),
     ):
         columns = _stream_schema(parquet, shard.dimension, rounded).names
@@ -114,7 +115,7 @@ def stream_shard(
     schema = _stream_schema(parquet, dimension, rounded)
     sink = _Pieces()
     with pa.ipc.new_stream(sink, schema) as writer:
-        for batch in parquet.iter_batches(BATCH_ROWS):
+        for batch in _read_batches(parquet, number):
             columns = [
                 _vectors(batch[name], schema.field(name).type, name in rounded)
                 if name in VECTORS
@@ -139,6 +140,36 @@ def round_to_bfloat16(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.f
     bits &= 0xFFFF0000
     bits[is_nan] = 0x7FC00000
     return bits.view(np.float32)
+
+
+@contextmanager
+def _open_parquet(path: Path, number: int) -> Iterator[pq.ParquetFile]:
+    try:
+        parquet = pq.ParquetFile(
+            path,
+            buffer_size=READ_BUFFER_BYTES,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(number, error) from error
+    with parquet:
+        yield parquet
+
+
+def _read_batches(parquet: pq.ParquetFile, number: int) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from parquet.iter_batches(BATCH_ROWS)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(number, error) from error
+
+
+def _damaged(number: int, error: Exception) -> StagingGone:
+    return StagingGone(
+        f"{shard_label(number)}: its staged Parquet file was damaged after it was written "
+        f"({error}); look at the disk of LAION_STAGING_URI, and clear the shard's download_shard "
+        "task to fetch and convert it again"
+    )
 
 
 def _stream_schema(

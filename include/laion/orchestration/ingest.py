@@ -16,15 +16,9 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from laion.clickhouse.alert_log import take_recovered
-from laion.clickhouse.identifiers import staging_table
 from laion.clickhouse.ledger import Ledger, ShardEvent
 from laion.clickhouse.load import load_shard
-from laion.clickhouse.publish import (
-    drop_staging,
-    is_already_published,
-    publish_shard,
-    table_exists,
-)
+from laion.clickhouse.publish import is_already_published, publish_shard, table_exists
 from laion.clickhouse.pull import pull_shard
 from laion.clickhouse.schema import ensure_ledger
 from laion.convert import Rules, convert_shard, inspect_shard
@@ -38,6 +32,7 @@ from laion.errors import (
 from laion.orchestration.alerts import airflow_url, deliver
 from laion.orchestration.connections import clickhouse_client
 from laion.orchestration.context import download_options, staging_access, staging_area
+from laion.orchestration.leftovers import discard_attempt, discard_run, free_places
 from laion.orchestration.lineage import BASE_TABLE, tell, tell_shard
 from laion.orchestration.messages import describe_run
 from laion.orchestration.origin import fails_for_good, task_origin
@@ -69,8 +64,8 @@ def download(spec_json: dict[str, Any]) -> dict[str, Any]:
     attempt = secrets.token_hex(ATTEMPT_BYTES)
     with _shard_task(spec, "download", attempt) as (ledger, start):
         if not (_take_over(ledger, area, start) or area.claim(spec.table, spec.shard, attempt)):
-            for stale in area.sweep():
-                log.warning("Removed %s: nobody has touched it for hours.", stale)
+            for freed in free_places(ledger, area):
+                log.warning("Removed what was left of %s", freed)
             log.info("%s waits: %d shards are staged already.", spec.label, area.capacity)
             later = datetime.now(UTC) + timedelta(seconds=WAIT_FOR_ROOM_S)
             raise AirflowRescheduleException(later)  # type: ignore[no-untyped-call]
@@ -160,7 +155,7 @@ def validate(staged_json: dict[str, Any]) -> int:
                 log.info("%s: kept as %s", spec.label, kept)
         except AttemptSuperseded as superseded:
             log.warning("%s", superseded)
-        _discard_attempt(ledger, area, spec.table, spec.shard, attempt)
+        discard_attempt(ledger, area, spec.table, spec.shard, attempt)
     return staged.parquet.rows
 
 
@@ -176,6 +171,7 @@ def confirm() -> dict[str, Any]:
         ledger = Ledger(client)
         if ledger.frozen_shards(origin) is None:
             raise RunNotPlanned("the run was never planned; see the log of the task `plan`")
+        discard_run(ledger, staging_area(), origin, request.table)
         outcomes = ledger.run_outcomes(origin.dag_id, origin.run_id)
         missing = [outcome for outcome in outcomes if not outcome.is_published]
         if outcomes:
@@ -241,7 +237,7 @@ def _freeing_on_final_failure(
     except Exception as error:
         if fails_for_good(error):
             try:
-                _discard_attempt(ledger, area, start.table, start.shard, start.attempt)
+                discard_attempt(ledger, area, start.table, start.shard, start.attempt)
             except ClickHouseError:
                 log.exception("The staging table of attempt %s is left over.", start.attempt)
         raise
@@ -259,12 +255,5 @@ def _take_over(ledger: Ledger, area: StagingArea, start: ShardEvent) -> bool:
     taken = False
     for earlier in ledger.attempts(start):
         taken = taken or area.adopt(start.table, start.shard, earlier, start.attempt)
-        _discard_attempt(ledger, area, start.table, start.shard, earlier)
+        discard_attempt(ledger, area, start.table, start.shard, earlier)
     return taken
-
-
-def _discard_attempt(
-    ledger: Ledger, area: StagingArea, table: str, shard: int, attempt: str
-) -> None:
-    area.release(table, shard, attempt)
-    drop_staging(ledger.client, staging_table(table, shard, attempt))

@@ -11,6 +11,7 @@ from typing import Any, cast
 from airflow.sdk import get_current_context
 
 from laion.clickhouse.client import Client
+from laion.clickhouse.ledger import Ledger
 from laion.clickhouse.schema import ensure_ledger
 from laion.errors import UdfCheckFailed, UdfsNotPossible
 from laion.monitor import (
@@ -31,6 +32,7 @@ from laion.monitor import (
 from laion.orchestration.alerts import airflow_url, deliver
 from laion.orchestration.connections import clickhouse_client
 from laion.orchestration.context import staging_area
+from laion.orchestration.leftovers import free_places
 from laion.orchestration.messages import describe_finding
 from laion.orchestration.udfs import smoke_test
 from laion.settings import get_settings
@@ -71,7 +73,7 @@ def check_table(target: dict[str, str]) -> dict[str, int]:
 
 def machine_checks(client: Client) -> dict[str, Check]:
     """Return the checks of what all tables share, by name."""
-    return {"disks": lambda: check_disks(client), "staging": _check_staging}
+    return {"disks": lambda: check_disks(client), "staging": lambda: _check_staging(Ledger(client))}
 
 
 def table_checks(client: Client, table: str, dataset: str) -> dict[str, Check]:
@@ -122,15 +124,13 @@ def _check_functions(table: str, dataset: str) -> Callable[[], list[Finding]]:
     return check
 
 
-def _check_staging() -> list[Finding]:
+def _check_staging(ledger: Ledger) -> list[Finding]:
     """Remove what dead attempts have left in the staging area, and look at its disk."""
     area = staging_area()
     found = []
-    if removed := area.sweep():
-        names = ", ".join(removed)
-        found.append(
-            Finding("staging", "found", f"dead attempts had left files; removed: {names}", "none")
-        )
+    if freed := free_places(ledger, area):
+        told = "dead attempts had left files, now removed: " + "; ".join(freed)
+        found.append(Finding("staging", "found", told, "none"))
     if isinstance(area, DirectoryArea) and area.root.exists():
         usage = shutil.disk_usage(area.root)
         if usage.free < MIN_FREE * usage.total:

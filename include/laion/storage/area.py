@@ -7,6 +7,7 @@ the slots of the back-pressure: a download starts only while fewer than a cap ex
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -60,8 +61,15 @@ class StagingArea(ABC):
         """Delete the files of an attempt and nothing else; they may be gone already."""
 
     @abstractmethod
-    def sweep(self, now: float | None = None) -> list[str]:
-        """Delete attempts nobody has touched for STALE_AFTER_S and return where they were."""
+    def attempts(self) -> list[tuple[str, int, str]]:
+        """Return (table, shard, attempt) of every place that is taken."""
+
+    @abstractmethod
+    def sweep(self, now: float | None = None, keep: Collection[str] = ()) -> list[str]:
+        """Delete attempts nobody has touched for STALE_AFTER_S and return where they were.
+
+        Those in `keep` stay: their runs go on, whatever a clock says.
+        """
 
     @abstractmethod
     def workspace(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,9 +76,17 @@ class BucketArea(StagingArea):
         except LaionError as error:
             log.warning("%s is left over until it is swept: %s", mine, error)
 
-    def sweep(self, now: float | None = None) -> list[str]:
+    def attempts(self) -> list[tuple[str, int, str]]:
+        names = [(path.split("/")[-2], *name_of(path).split("-")) for path in self._attempts()]
+        return [(table, int(shard), attempt) for table, shard, attempt in names]
+
+    def sweep(self, now: float | None = None, keep: Collection[str] = ()) -> list[str]:
         oldest = (now or time.time()) - STALE_AFTER_S
-        stale = [path for path in self._attempts() if self._last_touched(path) < oldest]
+        stale = [
+            path
+            for path in self._attempts()
+            if name_of(path).rpartition("-")[2] not in keep and self._last_touched(path) < oldest
+        ]
         for path in stale:
             self.objects.delete_all(path)
         self.objects.abort_uploads(f"{self.root}/", oldest)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +58,17 @@ class DirectoryArea(StagingArea):
     def release(self, table: str, shard: int, attempt: str) -> None:
         shutil.rmtree(self.directory(table, shard, attempt), ignore_errors=True)
 
-    def sweep(self, now: float | None = None) -> list[str]:
+    def attempts(self) -> list[tuple[str, int, str]]:
+        names = [(path.parent.name, *path.name.split("-")) for path in self._attempts()]
+        return [(table, int(shard), attempt) for table, shard, attempt in names]
+
+    def sweep(self, now: float | None = None, keep: Collection[str] = ()) -> list[str]:
         oldest = (now or time.time()) - STALE_AFTER_S
-        stale = [directory for directory in self._attempts() if _last_touched(directory) < oldest]
+        stale = [
+            directory
+            for directory in self._attempts()
+            if directory.name.rpartition("-")[2] not in keep and _last_touched(directory) < oldest
+        ]
         for directory in stale:
             shutil.rmtree(directory, ignore_errors=True)
         return [str(directory) for directory in stale]

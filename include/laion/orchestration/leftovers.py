@@ -1,0 +1,71 @@
+"""What attempts that are over have left in the staging area and in ClickHouse.
+
+A task that fails clears up after itself; one that is killed for the last time cannot.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from laion.clickhouse.identifiers import staging_table
+from laion.clickhouse.ledger import Ledger, TaskOrigin
+from laion.clickhouse.publish import drop_staging
+from laion.shards import shard_label
+from laion.storage import StagingArea
+
+log = logging.getLogger(__name__)
+
+ENDED = ("success", "failed")
+
+
+def discard_attempt(
+    ledger: Ledger, area: StagingArea, table: str, shard: int, attempt: str
+) -> None:
+    """Delete the staging directory of an attempt, which frees its place, and its staging table."""
+    area.release(table, shard, attempt)
+    drop_staging(ledger.client, staging_table(table, shard, attempt))
+
+
+def discard_run(ledger: Ledger, area: StagingArea, origin: TaskOrigin, table: str) -> None:
+    """Discard what is left of a run's attempts; none of its shards' tasks may run any more."""
+    staged = {name for (name,) in ledger.rows("leftover_tables", table=table, older_s=0)}
+    places = area.attempts()
+    run = {"dag_id": origin.dag_id, "run_id": origin.run_id}
+    for shard, attempt in ledger.rows("run_attempts", table=table, **run):
+        is_staged = staging_table(table, shard, attempt) in staged
+        if is_staged or (table, shard, attempt) in places:
+            log.warning("%s: discarding what a killed task has left.", shard_label(shard))
+            discard_attempt(ledger, area, table, shard, attempt)
+
+
+def free_places(ledger: Ledger, area: StagingArea) -> list[str]:
+    """Discard what no task will use any more in the staging area; return a line about each.
+
+    That are the attempts of runs that have ended, as a run does that was marked failed, and, where
+    this Airflow does not know the run, those that nobody has touched for hours.
+    """
+    states: dict[tuple[str, str], str] = {}
+    freed, in_use = [], []
+    for table, shard, attempt in area.attempts():
+        for dag_id, run_id in ledger.rows("run_of_attempt", table=table, attempt=attempt):
+            run = dag_id, run_id
+            if run not in states:
+                states[run] = _run_state(*run)
+            if states[run] in ENDED:
+                discard_attempt(ledger, area, table, shard, attempt)
+                freed.append(f"{shard_label(shard)} of {table}: run {run_id} is over")
+            elif states[run]:
+                in_use.append(attempt)
+    stale = area.sweep(keep=in_use)
+    return freed + [f"{place}: nobody has touched it for hours" for place in stale]
+
+
+def _run_state(dag_id: str, run_id: str) -> str:
+    """Return the state of a run; '' when this Airflow does not know it."""
+    try:
+        return str(get_current_context()["task_instance"].get_dagrun_state(dag_id, run_id))
+    except AirflowRuntimeError:
+        return ""
