@@ -61,6 +61,7 @@ bench: setup
 	@$(PYTHON) -m bench.index
 	@$(PYTHON) -m bench.encoders
 	@$(PYTHON) -m bench.downloads
+	@$(PYTHON) -m bench.pull
 	@$(PYTHON) -m bench.web
 
 pictures: setup

@@ -80,6 +80,20 @@ def load(directory: str, path: str, attempt: str = ATTEMPT) -> None:
         load_shard(client, _parquet(directory, path, attempt))
 
 
+def pull(directory: str, path: str, uri: str) -> None:
+    """Ours: the same, read from S3 by the server."""
+    from dataclasses import replace
+
+    from laion.clickhouse.pull import S3Access, pull_shard
+    from laion.clickhouse.schema import TableIdentity, ensure_base_table
+    from laion.s3 import S3Options
+
+    with _client() as client:
+        ensure_base_table(client, "ours", TableIdentity("clip_retrieval", 512))
+        shard = replace(_parquet(directory, path), path=uri)
+        pull_shard(client, shard, S3Access("s3://bench", S3Options()))
+
+
 def publish(directory: str, path: str) -> None:
     """Ours: count, hash, swap."""
     from laion.clickhouse.ledger import Ledger

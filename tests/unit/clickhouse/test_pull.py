@@ -110,6 +110,26 @@ def test_credentials_are_in_no_log_of_the_server(
     assert s3_server.secret not in str(logged)
 
 
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        (S3Options("k", "s"), "{url:String}, {key:String}, {secret:String}, 'Parquet'"),
+        (
+            S3Options("k", "s", "t"),
+            "{url:String}, {key:String}, {secret:String}, {token:String}, 'Parquet'",
+        ),
+        (S3Options(region="nobody"), "{url:String}, NOSIGN, 'Parquet'"),
+    ],
+)
+def test_credentials_are_in_no_statement(
+    options: S3Options, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+
+    assert S3Access("s3://bucket/x", options).place("s3://bucket/x/1.parquet")[0] == place
+
+
 def test_a_file_that_is_gone_asks_for_the_download(
     client: Client, access: S3Access, parquet: ShardParquet
 ) -> None:
