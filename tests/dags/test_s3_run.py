@@ -9,21 +9,30 @@ from clickhouse_connect.driver.client import Client
 
 from tests.dags.conftest import Run
 from tests.s3 import S3Server
-from tests.shard_files import write_little_shard
+from tests.shard_files import truncate, write_little_shard
+
+BROKEN = 3
 
 
 def test_a_run_needs_no_directory_that_workers_share_and_shows_no_secret(
     run_dag: Run, client: Client, s3_server: S3Server, tmp_path: Path
 ) -> None:
     bucket, s3 = s3_server.make_bucket(), s3_server.client()
-    for shard, rows in enumerate((30, 20, 10)):
+    for shard, rows in enumerate((30, 20, 10, 5)):
         files = write_little_shard(tmp_path / "source", shard, rows)
+        if shard == BROKEN:
+            truncate(Path(files.paths["text_embedding"]))
         for path in files.paths.values():
             key = Path(path).relative_to(tmp_path)
             s3.put_object(Bucket=bucket, Key=str(key), Body=Path(path).read_bytes())
 
     done = run_dag(
-        {"shards": "0-2", "source": f"s3://{bucket}/source", "keep_parquet": True},
+        {
+            "shards": "0-3",
+            "source": f"s3://{bucket}/source",
+            "keep_parquet": True,
+            "tolerate_failed_shards": 1,
+        },
         AIRFLOW_CONN_LAION_S3=json.dumps(s3_server.airflow_connection),
         LAION_STAGING_URI=f"s3://{bucket}/staging",
         LAION_SCRATCH_DIR=str(tmp_path / "scratch"),
