@@ -84,8 +84,8 @@ class BucketArea(StagingArea):
         oldest = (now or time.time()) - STALE_AFTER_S
         stale = [
             path
-            for path in self._attempts()
-            if name_of(path).rpartition("-")[2] not in keep and self._last_touched(path) < oldest
+            for path, touched in self._attempts().items()
+            if name_of(path).rpartition("-")[2] not in keep and touched < oldest
         ]
         for path in stale:
             self.objects.delete_all(path)
@@ -113,19 +113,17 @@ class BucketArea(StagingArea):
         self.objects.copy(place, kept)
         return kept
 
-    def _attempts(self) -> list[str]:
-        tables = self.objects.list_directories(self.root)
-        return [
-            path
-            for table in tables
-            if name_of(table) != KEPT
-            for path in self.objects.list_directories(table)
-            if _ATTEMPT.fullmatch(name_of(path))
-        ]
-
-    def _last_touched(self, prefix: str) -> float:
-        # What is gone by now is nothing to sweep.
-        return self.objects.last_written(prefix) or time.time()
+    def _attempts(self) -> dict[str, float]:
+        """Return the prefix of every attempt, and when an object below it was written last."""
+        found: dict[str, float] = {}
+        for table in self.objects.list_directories(self.root):
+            if name_of(table) == KEPT:
+                continue
+            for place, written in self.objects.list_written(table).items():
+                prefix = place.rpartition("/")[0]
+                if _ATTEMPT.fullmatch(name_of(prefix)):
+                    found[prefix] = max(written, found.get(prefix, written))
+        return found
 
 
 class Scratch(Workspace):

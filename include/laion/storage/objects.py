@@ -90,11 +90,11 @@ class Objects:
         with self._typed_errors(prefix):
             return [name_of(path) for path in self._fs.find(prefix)]
 
-    def last_written(self, prefix: str) -> float | None:
-        """Return when an object below a prefix was written last, or None when there is none."""
+    def list_written(self, prefix: str) -> dict[str, float]:
+        """Return all objects below a prefix, and when each was written."""
         with self._typed_errors(prefix):
-            found = self._fs.find(prefix, detail=True).values()
-            return max((info["LastModified"].timestamp() for info in found), default=None)
+            found = self._fs.find(prefix, detail=True)
+            return {f"s3://{p}": info["LastModified"].timestamp() for p, info in found.items()}
 
     def abort_uploads(self, prefix: str, oldest: float) -> None:
         """End uploads that were begun before: S3 would keep, and bill, their pieces."""
