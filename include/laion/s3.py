@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -121,8 +123,17 @@ def _is_amazon(endpoint: str) -> bool:
 
 
 def _open_session() -> Any:
-    try:
+    with s3_packages():
         from botocore.session import Session
-    except ModuleNotFoundError as missing:
-        raise BadSetting("S3 needs more packages: pip install 'laion-clickhouse[s3]'") from missing
     return Session()
+
+
+@contextmanager
+def s3_packages() -> Iterator[None]:
+    """Say what to install when an import inside the block fails. Raises BadSetting."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise BadSetting(
+            "S3 needs packages that are not installed: pip install 'laion-clickhouse[s3]'"
+        ) from missing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from laion.errors import StagingGone, StorageRefused, StorageUnreachable
+from laion.errors import BadSetting, StagingGone, StorageRefused, StorageUnreachable
 from laion.storage import STALE_AFTER_S, BucketArea
 from laion.storage.scratch import ABANDONED_AFTER_S, open_scratch
 from tests.s3 import S3Server
@@ -194,6 +195,14 @@ class TestErrors:
 
         with pytest.raises(StorageUnreachable, match="Could not connect"):
             silent.claim("hold", 7, FIRST)
+
+    def test_packages_that_are_not_installed_are_named(
+        self, area: BucketArea, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "s3fs", None)
+
+        with pytest.raises(BadSetting, match=r"pip install 'laion-clickhouse\[s3\]'"):
+            area.claim("hold", 7, FIRST)
 
     def test_wrong_credentials_are_said_and_not_shown(self, area: BucketArea) -> None:
         wrong = replace(area, s3=replace(area.s3, secret="not-the-secret"))

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from laion.errors import StagingGone, StorageRefused, StorageUnreachable
-from laion.s3 import S3Options, split_uri
+from laion.s3 import S3Options, s3_packages, split_uri
 from laion.storage.disk import disk_full_as_error
 
 PIECE_BYTES = 5 << 20
@@ -119,9 +119,10 @@ class Objects:
     @contextmanager
     def _typed_errors(self, place: str) -> Iterator[None]:
         """Turn what S3's client raises inside the block into errors of ours."""
-        from aiohttp import ClientError
-        from botocore.exceptions import BotoCoreError
-
+        with s3_packages():
+            import s3fs  # noqa: F401
+            from aiohttp import ClientError
+            from botocore.exceptions import BotoCoreError
         try:
             yield
         except (OSError, BotoCoreError, ClientError) as error:
