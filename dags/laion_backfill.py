@@ -16,7 +16,7 @@ this also works when that run was deleted from Airflow.
 
 A shard is missing when its load never began, was broken off (a killed worker), or when somebody
 dropped its partition. `shards` names shards instead of `which`. A shard that a run is at work on is
-left alone.
+left alone, and a table is repaired by one backfill at a time: another one finds nothing to do.
 
 **Start** with a dry run (the default) and read the log of `find_shards`.
 
@@ -31,6 +31,7 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import dag, task
 
+from laion.backfill import RUN_PREFIX
 from laion.orchestration.defaults import Tag, Timeout, default_args
 from laion.orchestration.lazy import import_later
 from laion.orchestration.params import backfill_params
@@ -47,11 +48,11 @@ POLL_S = 15
     schedule=None,
     params=backfill_params(),
     default_args=default_args(),
-    max_active_runs=1,
     tags=[Tag.LAION, Tag.OPERATIONS],
 )
 def laion_backfill() -> None:
-    @task(execution_timeout=Timeout.PLAN)
+    # One at a time, so that two runs cannot claim the same shards.
+    @task(execution_timeout=Timeout.PLAN, max_active_tis_per_dag=1)
     def find_shards() -> dict[str, Any]:
         return backfill.find_shards()
 
@@ -63,7 +64,7 @@ def laion_backfill() -> None:
     ingest = TriggerDagRunOperator(
         task_id="ingest",
         trigger_dag_id="laion_ingest",
-        trigger_run_id="backfill_{{ run_id }}",
+        trigger_run_id=f"{RUN_PREFIX}{{{{ run_id }}}}",
         conf=conf,
         # Cleared, the same run loads the same shards once more.
         reset_dag_run=True,

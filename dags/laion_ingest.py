@@ -30,6 +30,7 @@ from typing import Any
 from airflow.providers.common.sql.operators.sql import SQLCheckOperator, SQLExecuteQueryOperator
 from airflow.sdk import TriggerRule, dag, task, task_group
 
+from laion.orchestration.alerts import alert_if_late
 from laion.orchestration.defaults import (
     SQL_DIRECTORY,
     Tag,
@@ -57,7 +58,7 @@ SETTINGS = get_settings()
     doc_md=__doc__,
     schedule=None,
     params=ingest_params(),
-    default_args=default_args(),
+    default_args={**default_args(), "on_execute_callback": alert_if_late},
     template_searchpath=SQL_DIRECTORY,
     tags=[Tag.LAION, Tag.INGEST],
 )

@@ -6,6 +6,7 @@ For every table that `laion_ingest` has loaded into, or the one named:
 | check | finding |
 | --- | --- |
 | `counts` | shards that failed, are missing or hold another number of rows than were published |
+| `runs` | the newest run should have ended long ago (`LAION_DEADLINE_HOURS`) |
 | `hashes` | shards whose contents changed; a thirtieth of them each night |
 | `index` | shards that changed since the search table was built |
 | `recall` | the search table finds less than it was accepted for |

@@ -124,9 +124,9 @@ def spawn_embedded(path: Path, port: int, password: str) -> subprocess.Popen[str
     )
 
 
-def poll(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds; fails after a minute."""
-    deadline = time.monotonic() + POLL_TIMEOUT_S
+def poll(condition: Callable[[], object], timeout_s: float = POLL_TIMEOUT_S) -> None:
+    """Wait until a condition holds; fails after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

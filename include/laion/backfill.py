@@ -17,7 +17,7 @@ from typing import Any
 from laion.clickhouse.builds import Builds
 from laion.clickhouse.client import Client
 from laion.clickhouse.identifiers import search_table
-from laion.clickhouse.ledger import TaskOrigin
+from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
 from laion.clickhouse.schema import read_identity, table_comment
 from laion.clickhouse.shard_facts import ShardFacts, last_load, read_shard_facts
 from laion.clickhouse.vector_index import read_plan
@@ -31,6 +31,8 @@ QUIET_S = 1800
 """A run that wrote nothing to the ledger for this long is taken for dead. Were it alive after all,
 its shards would be loaded twice, of which the later attempt stays."""
 MAX_SHARDS = 50
+RUN_PREFIX = "backfill_"
+"""Runs of `laion_ingest` that a backfill has triggered are named so."""
 MAX_ERROR_CHARS = 200
 
 
@@ -41,7 +43,8 @@ class BackfillRequest:
     `which` is one of WHICH. 'all' is every shard that was asked for before and is not right now;
     'missing' alone also counts shards of the dataset's manifest that nobody asked for yet.
     `shards`, such as "3,7-9", names them instead, whatever their state. `max_shards` bounds how
-    many are loaded at once. `source` replaces the source of the last run.
+    many are loaded at once. `source` replaces the source of the last run. `run_id` is the run that
+    is to load them: what that has claimed is not left to another one.
     """
 
     table: str
@@ -50,6 +53,7 @@ class BackfillRequest:
     max_shards: int = MAX_SHARDS
     quiet_s: float = QUIET_S
     source: str = ""
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,27 @@ def plan_backfill(client: Client, request: BackfillRequest) -> list[ShardRepair]
         found = list(_find_damage(client, request, facts))
     else:
         raise BadRequest(f"which: {request.which!r} is none of {', '.join(WHICH)}")
+    if other := _other_backfill(facts, request):
+        found = [_leave_to(other, repair) for repair in found]
     return _cap(sorted(found, key=lambda repair: repair.shard), request.max_shards)
+
+
+def claim_shards(client: Client, request: BackfillRequest, repairs: Sequence[ShardRepair]) -> None:
+    """Write into the ledger that the shards are planned by `request.run_id`, which is to load them.
+
+    Until that run has begun, no other backfill of the table takes them, or any other.
+    """
+    run = last_load(client, request.table)
+    due = [repair for repair in repairs if repair.action == "load"]
+    if run is None or not due:
+        return
+    origin = TaskOrigin(run.dag_id, request.run_id)
+    Ledger(client).append(
+        [
+            ShardEvent(request.table, repair.shard, run.dataset, origin, "plan", "planned")
+            for repair in due
+        ]
+    )
 
 
 def shards_to_load(repairs: Sequence[ShardRepair]) -> str:
@@ -169,8 +193,7 @@ def _find_damage(
             if why:
                 action = "index" if reason == "stale" else "load"
                 at_work = builder.run_id if builder and action == "index" else ""
-                if fact.is_in_flight(request.quiet_s):
-                    at_work = fact.run_id
+                at_work = _other_run(fact, request) or at_work
                 if at_work:
                     then = f" ({why})" if fact.is_finished else ""
                     why, action = f"run {at_work} is at work on it{then}", "wait"
@@ -182,6 +205,24 @@ def _find_damage(
             if shard not in facts:
                 why = "the dataset has it and no run has loaded it"
                 yield ShardRepair(shard, "missing", why, "load", 0, 0)
+
+
+def _other_run(fact: ShardFacts, request: BackfillRequest) -> str:
+    run_id = fact.worked_on_by(request.quiet_s)
+    return run_id if run_id != request.run_id else ""
+
+
+def _other_backfill(facts: dict[int, ShardFacts], request: BackfillRequest) -> str:
+    """Return a run of another backfill that is at work on the table; nothing without one."""
+    runs = (_other_run(fact, request) for fact in facts.values())
+    return next((run_id for run_id in runs if run_id.startswith(RUN_PREFIX)), "")
+
+
+def _leave_to(run_id: str, repair: ShardRepair) -> ShardRepair:
+    if repair.action == "wait":
+        return repair
+    why = f"run {run_id} is at work on this table ({repair.why})"
+    return replace(repair, action="wait", why=why)
 
 
 def _why_failed(fact: ShardFacts, indexed: dict[int, str] | None) -> str:

@@ -98,6 +98,23 @@ def check_counts(client: Client, table: str, quiet_s: float = QUIET_S) -> list[F
     return [_damage("counts", table, repairs) for repairs in causes.values()]
 
 
+def check_runs(client: Client, table: str, deadline_s: float) -> list[Finding]:
+    """Look whether the newest run that loads into a table should have ended long ago."""
+    if not deadline_s:
+        raise Skipped("runs have no deadline")
+    rows = Ledger(client).rows("unended_run", table=table, older_s=round(deadline_s))
+    return [
+        Finding(
+            "runs",
+            "found",
+            f"run {run_id} was planned {hours} hours ago and has not come to its gate: it is late, "
+            "or was lost",
+            f"if Airflow is not at work on it any more: {backfill_command(table, which='missing')}",
+        )
+        for run_id, hours in rows
+    ]
+
+
 def check_index(client: Client, table: str) -> list[Finding]:
     """Look for shards that the search table does not hold as they are."""
     request = BackfillRequest(table, which="stale", max_shards=MAX_SHARDS)

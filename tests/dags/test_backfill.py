@@ -15,9 +15,11 @@ from tests.embedded_server import EmbeddedServer
 from tests.shard_files import write_little_shard
 
 
-def test_a_dry_run_is_the_default_and_one_runs_at_a_time(laion_backfill: DAG) -> None:
+def test_a_dry_run_is_the_default_and_shards_are_claimed_one_run_after_another(
+    laion_backfill: DAG,
+) -> None:
     assert laion_backfill.params["dry_run"] is True
-    assert laion_backfill.max_active_runs == 1
+    assert laion_backfill.get_task("find_shards").max_active_tis_per_dag == 1
 
 
 def test_nothing_is_triggered_unless_wanted(laion_backfill: DAG) -> None:

@@ -13,13 +13,14 @@ from clickhouse_connect.driver.client import Client
 from laion.backfill import (
     BackfillRequest,
     ShardRepair,
+    claim_shards,
     format_plan,
     ingest_conf,
     plan_backfill,
     shards_to_load,
 )
 from laion.clickhouse import builds
-from laion.clickhouse.ledger import Ledger
+from laion.clickhouse.ledger import Ledger, TaskOrigin
 from laion.errors import BadRequest, NeverLoaded, TableMismatch
 from tests.embedded_server import EmbeddedServer, poll
 from tests.shard_files import write_little_shard
@@ -39,7 +40,7 @@ import sys, time
 from pathlib import Path
 import clickhouse_connect
 from laion.clickhouse import load
-from laion.clickhouse.ledger import Ledger
+from laion.clickhouse.ledger import Ledger, TaskOrigin
 from laion.convert import convert_shard
 from tests.shard_files import files_of
 from tests.unit.conftest import PARAMS, Load
@@ -186,6 +187,34 @@ class TestDamage:
         assert found(client) == {1: ("missing", "wait"), 2: ("missing", "wait")}
         assert found(client, at_once) == {1: ("missing", "load"), 2: ("missing", "load")}
         assert why(client, 1, at_once) == "run dropped planned it and never began"
+
+    def test_a_shard_that_a_later_run_has_planned_is_left_to_it(
+        self, client: Client, ledger: Ledger, load: Load
+    ) -> None:
+        load(0, 1)
+        client.command(f"ALTER TABLE {TABLE} DROP PARTITION 1")
+        ledger.append([event(1, "plan", "planned", "", run_id="later")])
+
+        assert found(client) == {1: ("missing", "wait")}
+        assert why(client, 1).startswith("run later is at work on it (run run_1 published 60 rows")
+        ledger.record_end(TaskOrigin("laion_ingest", "later"), table=TABLE, planned=1, missing=1)
+        assert found(client) == {1: ("missing", "load")}
+
+    def test_a_table_is_repaired_by_one_backfill_at_a_time(
+        self, client: Client, load: Load
+    ) -> None:
+        load(*SHARDS)
+        for shard in (1, 2):
+            client.command(f"ALTER TABLE {TABLE} DROP PARTITION {shard}")
+        one = BackfillRequest(TABLE, shards="1", run_id="backfill_one")
+        other = BackfillRequest(TABLE, run_id="backfill_other")
+
+        claim_shards(client, one, plan_backfill(client, one))
+
+        assert found(client, one) == {1: ("explicit", "load")}
+        assert found(client, other) == {1: ("missing", "wait"), 2: ("missing", "wait")}
+        assert why(client, 2, other).startswith("run backfill_one is at work on this table (run ")
+        assert ingest_conf(client, other, plan_backfill(client, other)) is None
 
     def test_a_table_that_was_dropped(self, client: Client, load: Load) -> None:
         load(*SHARDS)

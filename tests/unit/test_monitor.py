@@ -7,7 +7,7 @@ from clickhouse_connect.driver.client import Client
 
 from laion.clickhouse import builds
 from laion.clickhouse.identifiers import staging_table
-from laion.clickhouse.ledger import Ledger
+from laion.clickhouse.ledger import Ledger, TaskOrigin
 from laion.errors import ClickHouseError
 from laion.monitor import (
     NIGHTS,
@@ -19,6 +19,7 @@ from laion.monitor import (
     check_index,
     check_leftovers,
     check_recall,
+    check_runs,
     monitored_tables,
     record_findings,
     run_checks,
@@ -69,6 +70,27 @@ class TestCounts:
         assert mismatched.summary == (
             "shards 3 are mismatched: run run_1 published 60 rows, the table holds 61"
         )
+
+
+class TestRuns:
+    def test_one_that_should_have_ended_is_found_until_another_one_has(
+        self, client: Client, ledger: Ledger, load: Load
+    ) -> None:
+        load(0)
+        run = {"table": TABLE, "dataset": "little", "source": "", "shards": "1", "params": {}}
+        lost, next_one = TaskOrigin("laion_ingest", "lost"), TaskOrigin("laion_ingest", "next")
+        ledger.record_run(lost, **run)
+
+        assert check_runs(client, TABLE, deadline_s=3600) == []
+        (finding,) = check_runs(client, TABLE, deadline_s=0.1)
+        assert finding.summary.startswith("run lost was planned 0 hours ago and has not come to")
+        ledger.record_run(next_one, **run)
+        ledger.record_end(next_one, table=TABLE, planned=1, missing=0)
+        assert check_runs(client, TABLE, deadline_s=0.1) == []
+
+    def test_without_a_deadline_none_is_late(self, client: Client) -> None:
+        with pytest.raises(Skipped, match="no deadline"):
+            check_runs(client, TABLE, deadline_s=0)
 
 
 class TestHashes:

@@ -93,6 +93,20 @@ def report_failure(ledger: Ledger, failure: Failure, settle_s: float) -> Storm |
     )
 
 
+def claim_late_run(ledger: Ledger, run: Failure, settle_s: float) -> bool:
+    """Return whether the caller is the one who tells that a run is late; one is, once a run.
+
+    Takes `settle_s` seconds for those who may be. Raises ClickHouseError.
+    """
+    origin = {"dag_id": run.dag_id, "run_id": run.run_id}
+    if ledger.rows("late_run", **origin):
+        return False
+    event_id = secrets.token_hex(EVENT_BYTES)
+    ledger.insert("alert_events", [{**run.__dict__, "event_id": event_id, "state": "late"}])
+    time.sleep(settle_s)
+    return bool(ledger.rows("late_run", **origin)[0][0] == event_id)
+
+
 def take_recovered(ledger: Ledger, table: str, dataset: str) -> Sequence[int]:
     """Return the shards that failed, were told about, and are published now; each once."""
     shards = [row[0] for row in ledger.rows("recovered_shards", table=table)]

@@ -18,7 +18,8 @@ class ShardFacts:
     """One shard. `held_rows` are in the base table, `published_rows` were published last.
 
     `is_known` is False for rows of a shard that no run ever planned. `quiet_s` is how long ago the
-    shard's last event was, `run_quiet_s` the same of the run that wrote it.
+    shard's last event was, `run_quiet_s` the same of the run that wrote it. `awaited_by` is a later
+    run that has planned the shard and not begun it, `awaited_quiet_s` when that was heard of last.
     """
 
     shard: int
@@ -37,6 +38,8 @@ class ShardFacts:
     quiet_s: int
     has_run_ended: bool
     run_quiet_s: int
+    awaited_by: str
+    awaited_quiet_s: int
 
     @property
     def last_failed(self) -> bool:
@@ -57,8 +60,16 @@ class ShardFacts:
         """Whether the last attempt is in the middle of a stage; once no run is at work on it."""
         return self.last_state == "started"
 
-    def is_in_flight(self, quiet_s: float) -> bool:
-        """Return whether a run is at work on the shard: one that wrote something in `quiet_s`."""
+    def worked_on_by(self, quiet_s: float) -> str:
+        """Return the run that is at work on the shard, one that wrote something in `quiet_s`.
+
+        Nothing when there is none.
+        """
+        if self.awaited_by and self.awaited_quiet_s <= quiet_s:
+            return self.awaited_by
+        return self.run_id if self._is_in_flight(quiet_s) else ""
+
+    def _is_in_flight(self, quiet_s: float) -> bool:
         if self.has_run_ended or self.run_quiet_s > quiet_s:
             return False
         if self.last_failed:

@@ -5,15 +5,15 @@ Imported when DAGs are parsed: what sends is imported when there is something to
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from laion.errors import ClickHouseError, RunNotPlanned, ShardsNotPublished
 from laion.settings import get_settings
@@ -49,12 +49,21 @@ def alert_failure(context: Context) -> None:
         log.exception("The alert about this failure could not be prepared.")
 
 
-async def alert_late(context: dict[str, Any]) -> None:
-    """Alert about a run that has missed its deadline. Airflow's triggerer calls this, once a run.
+def alert_if_late(context: Context) -> None:
+    """Alert, once a run, when it has not ended LAION_DEADLINE_HOURS after it began. Never raises.
 
-    `context` has what Airflow's API tells of the run under `dag_run`.
+    Called before every task; a run that starts no task any more is found by the monitor. Airflow's
+    own deadlines will not do: a run that has one cannot be cleared (apache/airflow#70368).
     """
-    await asyncio.to_thread(_alert_late, context["dag_run"])
+    hours, began = get_settings().deadline_hours, context["dag_run"].start_date
+    if not hours or began is None or datetime.now(UTC) - began < timedelta(hours=hours):
+        return
+    try:
+        message = _message_about_late_run(context)
+        if message is not None:
+            deliver(message)
+    except Exception:
+        log.exception("The alert that this run is late could not be prepared.")
 
 
 def deliver(message: Message) -> bool:
@@ -165,32 +174,24 @@ def _message_about(context: Context) -> Message | None:
     return describe_storm(storm, error, retryable=retryable, airflow_url=url)
 
 
-def _alert_late(dag_run: dict[str, Any]) -> None:
+def _message_about_late_run(context: Context) -> Message | None:
+    """Return what to send about a run that is late, or None when it was told before."""
+    from laion.clickhouse.alert_log import claim_late_run
     from laion.clickhouse.ledger import Ledger
     from laion.clickhouse.schema import ensure_ledger
     from laion.orchestration.connections import clickhouse_client
     from laion.orchestration.messages import describe_late_run
-    from laion.orchestration.params import ingest_params
     from laion.orchestration.summary import format_progress
 
-    dag_id, run_id = dag_run["dag_id"], dag_run["dag_run_id"]
-    conf = dag_run.get("conf") or {}
-    dataset = str(conf.get("dataset") or ingest_params()["dataset"].value)
-    try:
-        with clickhouse_client() as client:
-            ensure_ledger(client)
-            progress = format_progress(Ledger(client).run_outcomes(dag_id, run_id))
-    except ClickHouseError as error:
-        progress = f"How far it is, the ledger does not tell: {type(error).__name__}: {error}"
-    deliver(
-        describe_late_run(
-            dataset,
-            run_id,
-            progress,
-            hours=get_settings().deadline_hours,
-            table=str(conf.get("table") or dataset).strip(),
-            airflow_url=airflow_url(),
-        )
+    settings, run = get_settings(), _describe_failure(context)
+    with clickhouse_client() as client:
+        ensure_ledger(client)
+        ledger = Ledger(client)
+        if not claim_late_run(ledger, run, settings.alert_settle_s):
+            return None
+        progress = format_progress(ledger.run_outcomes(run.dag_id, run.run_id))
+    return describe_late_run(
+        run, progress, hours=settings.deadline_hours, airflow_url=airflow_url()
     )
 
 

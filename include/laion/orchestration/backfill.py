@@ -8,7 +8,14 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from laion.backfill import BackfillRequest, format_plan, ingest_conf, plan_backfill
+from laion.backfill import (
+    RUN_PREFIX,
+    BackfillRequest,
+    claim_shards,
+    format_plan,
+    ingest_conf,
+    plan_backfill,
+)
 from laion.clickhouse.schema import ensure_ledger
 from laion.orchestration.connections import clickhouse_client
 from laion.urls import hide_credentials
@@ -18,7 +25,8 @@ log = logging.getLogger(__name__)
 
 def find_shards() -> dict[str, Any]:
     """Log what needs work and why; return the params of the run that repairs it, or {}."""
-    params = get_current_context()["params"]
+    context = get_current_context()
+    params = context["params"]
     request = BackfillRequest(
         table=(params["table"] or "").strip() or params["dataset"],
         which=params["which"],
@@ -26,11 +34,14 @@ def find_shards() -> dict[str, Any]:
         max_shards=params["max_shards"],
         quiet_s=60 * params["quiet_minutes"],
         source=(params["source"] or "").strip(),
+        run_id=f"{RUN_PREFIX}{context['run_id']}",
     )
     with clickhouse_client() as client:
         ensure_ledger(client)
         repairs = plan_backfill(client, request)
         conf = ingest_conf(client, request, repairs) or {}
+        if not params["dry_run"]:
+            claim_shards(client, request, repairs)
     log.info("%s", format_plan(request, repairs))
     if conf:
         log.info("laion_ingest would be triggered with %s", hide_credentials(json.dumps(conf)))

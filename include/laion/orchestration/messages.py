@@ -50,7 +50,7 @@ def describe_storm(storm: Storm, error: object, *, retryable: bool, airflow_url:
     facts = []
     if shards:
         known = storm.rows_expected > 0
-        expected = f"{storm.rows_expected:,} expected" if known else "nobody knows yet how many"
+        expected = f"{storm.rows_expected:,} expected" if known else "expected number not known yet"
         facts += [
             f"dataset {failure.dataset}, table {failure.table}, shards {format_shards(shards)}",
             f"rows: {expected}, {storm.rows_loaded:,} loaded",
@@ -87,21 +87,19 @@ def describe_run(title: str, digest: str, *, table: str, airflow_url: str, good:
     return Message(title, "\n".join(lines).rstrip(), good)
 
 
-def describe_late_run(
-    dataset: str, run_id: str, progress: str, *, hours: float, table: str, airflow_url: str
-) -> Message:
-    """Return the message about a run that has not ended `hours` after it was queued."""
-    run_url = f"{airflow_url.rstrip('/')}/dags/laion_ingest/runs/{run_id}"
+def describe_late_run(run: Failure, progress: str, *, hours: float, airflow_url: str) -> Message:
+    """Return the message about a run that has not ended `hours` after it began."""
+    run_url = f"{airflow_url.rstrip('/')}/dags/{run.dag_id}/runs/{run.run_id}"
     facts = [
-        f"run {run_id} was queued {hours:g} hours ago and has not ended (LAION_DEADLINE_HOURS)",
+        f"run {run.run_id} began more than {hours:g} hours ago and has not ended",
         f"run: <{run_url}>",
     ]
     lines = [
         _quoted(hide_credentials(progress)),
         "",
-        *_listed(Alert.RUN_LATE, facts, airflow_url, table),
+        *_listed(Alert.RUN_LATE, facts, airflow_url, run.table),
     ]
-    return Message(f"{dataset}: run {run_id} is late", "\n".join(lines))
+    return Message(f"{run.dataset}: run {run.run_id} is late", "\n".join(lines))
 
 
 def describe_ledger_down(failure: Failure, reason: str, *, airflow_url: str) -> Message:

@@ -25,6 +25,7 @@ from laion.monitor import (
     check_index,
     check_leftovers,
     check_recall,
+    check_runs,
     monitored_tables,
     record_findings,
     run_checks,
@@ -82,6 +83,7 @@ def table_checks(client: Client, table: str, dataset: str) -> dict[str, Check]:
     night = datetime.now(UTC).toordinal()
     return {
         "counts": lambda: check_counts(client, table),
+        "runs": lambda: check_runs(client, table, 3600 * settings.deadline_hours),
         "hashes": lambda: check_hashes(client, table, night),
         "index": lambda: check_index(client, table),
         "recall": lambda: check_recall(

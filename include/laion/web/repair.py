@@ -34,9 +34,9 @@ def plan_repair(client: Client, table: str, shards: str, active_runs: Collection
     Raises BadShards, BadRequest, NeverLoaded, TableMismatch, ClickHouseError.
     """
     wanted = parse_shards(shards)
-    named = BackfillRequest(table, shards=shards, max_shards=len(wanted))
     # Airflow is asked which runs are active, so none need be taken for active by its last sign.
-    everything = BackfillRequest(table, which="all", max_shards=MAX_SHARD + 1, quiet_s=0)
+    named = BackfillRequest(table, shards=shards, max_shards=len(wanted), quiet_s=-1)
+    everything = BackfillRequest(table, which="all", max_shards=MAX_SHARD + 1, quiet_s=-1)
     damaged = {repair.shard: repair for repair in plan_backfill(client, everything)}
     cells = read_changes(client, TableChoice(table, ""), active_runs, since=0).cells
     in_work = {cell[0] for cell in cells if STATES[cell[1]] in IN_WORK}

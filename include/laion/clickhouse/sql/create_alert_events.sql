@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS alert_events
     try_number UInt16,
     tries UInt16 COMMENT 'that the task had',
     round UInt16 COMMENT 'how often this task had failed for good before, and was cleared',
-    state LowCardinality(String) COMMENT 'failed, recovered',
+    state LowCardinality(String) COMMENT 'failed, recovered, late: a run',
     event_id String,
     cause String COMMENT 'what failures of one run have in common',
     error_class LowCardinality(String),

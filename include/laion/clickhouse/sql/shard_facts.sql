@@ -25,12 +25,29 @@ WITH
     known AS
     (
         SELECT
-            s.*,
+            s.`table` AS `table`,
+            s.shard AS shard,
+            s.is_published AS is_published,
+            s.published_attempt AS published_attempt,
+            s.published_rows AS published_rows,
+            s.published_run_id AS published_run_id,
+            s.published_hash AS published_hash,
+            s.last_stage AS last_stage,
+            s.last_state AS last_state,
+            s.error_class AS error_class,
+            s.error AS error,
+            s.run_id AS run_id,
+            s.last_at AS last_at,
+            s.planned_run_id AS planned_run_id,
             -- A run that was cleared after its end goes on.
             r.ended_at >= r.last_at AS has_run_ended,
-            dateDiff('second', r.last_at, now64(6)) AS run_quiet_s
+            dateDiff('second', r.last_at, now64(6)) AS run_quiet_s,
+            -- A shard that a later run has planned, and not begun yet, is that run's.
+            s.planned_at > s.last_at AND NOT p.ended_at >= p.last_at AS is_awaited,
+            dateDiff('second', p.last_at, now64(6)) AS awaited_quiet_s
         FROM shard_status AS s
         LEFT JOIN runs AS r ON s.dag_id = r.dag_id AND s.run_id = r.run_id
+        LEFT ANY JOIN runs AS p ON s.planned_run_id = p.run_id
         WHERE s.`database` = currentDatabase() AND s.`table` = {table:String}
     )
 SELECT
@@ -49,7 +66,9 @@ SELECT
     k.run_id AS run_id,
     dateDiff('second', k.last_at, now64(6)) AS quiet_s,
     toBool(k.has_run_ended) AS has_run_ended,
-    k.run_quiet_s AS run_quiet_s
+    k.run_quiet_s AS run_quiet_s,
+    if(k.is_awaited, k.planned_run_id, '') AS awaited_by,
+    k.awaited_quiet_s AS awaited_quiet_s
 FROM known AS k
 FULL JOIN held AS h ON k.shard = h.shard
 ORDER BY shard
