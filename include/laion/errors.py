@@ -44,6 +44,10 @@ class BadIdentifier(BadRequest):
     """A table or column name holds characters that are not allowed."""
 
 
+class UnknownCluster(BadSetting):
+    """The ClickHouse server does not know the cluster that the settings name."""
+
+
 class NeverLoaded(BadRequest):
     """The ledger knows of no run that loaded into the table, so nothing can be repeated."""
 

@@ -34,6 +34,15 @@ class Settings(BaseSettings):
     clickhouse_conn_id: str = Field(
         "clickhouse_default", description="Airflow connection of the target ClickHouse."
     )
+    clickhouse_cluster: str = Field(
+        "",
+        description="Cluster whose servers are the replicas of one ClickHouse shard: tables are "
+        "made on all of them. Empty: one server, or ClickHouse Cloud.",
+    )
+    clickhouse_shards_cluster: str = Field(
+        "",
+        description="Cluster over which the tables `<table>_all` read. Empty: the same.",
+    )
     alerts_conn_id: str = Field(
         "laion_alerts", description="Airflow connection (type apprise) that alerts go to."
     )

@@ -73,7 +73,7 @@ def make_staging(client: Client, shard: ShardParquet) -> str:
     spec = shard.spec
     staging = staging_table(spec.table, spec.shard, shard.attempt)
     with typed_errors(f"load {spec.label} into {staging}"):
-        client.command(f"DROP TABLE IF EXISTS {quote_identifier(staging)} SYNC")
+        client.command(statement("drop_table", table=staging))
         client.command(statement("create_staging", staging=staging, table=spec.table))
         client.command(statement("keep_parts", staging=staging))
     return staging

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.cluster import sync_replica
 from laion.clickhouse.identifiers import quote_identifier
 from laion.clickhouse.ledger import Ledger
 from laion.clickhouse.statements import statement
@@ -57,6 +58,8 @@ def verify_staging(client: Client, staged: StagedShard) -> ShardContents:
             f"{spec.label}: its staging table {staged.staging_table} is gone and the base table "
             "does not hold this attempt; clear the shard's download_shard task to load it again"
         )
+    # It may have been loaded through another replica.
+    sync_replica(client, staged.staging_table)
     found = read_contents(client, staged.staging_table, spec, parquet.dimension)
     first = spec.shard * ROWS_PER_SHARD_LIMIT
     expected = ShardContents(
@@ -119,4 +122,4 @@ def is_already_published(client: Client, ledger: Ledger, staged: StagedShard) ->
 def drop_staging(client: Client, table: str) -> None:
     """Drop a staging table, if it exists."""
     with typed_errors(f"drop {table}"):
-        client.command(f"DROP TABLE IF EXISTS {quote_identifier(table)} SYNC")
+        client.command(statement("drop_table", table=table))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.cluster import check_cluster, ensure_distributed
 from laion.clickhouse.identifiers import quote_identifier, quote_string
 from laion.clickhouse.statements import statement
 from laion.errors import TableMismatch
@@ -63,6 +64,7 @@ def ensure_base_table(
         columns = (f"{quote_identifier(v)} Array({element_type}) CODEC(NONE)" for v in vectors)
         literals = {"comment": comment, "vectors": ", ".join(columns)}
         client.command(statement("create_base", table=table, literals=literals))
+    ensure_distributed(client, table)
     existing = read_identity(client, table)
     if existing != identity:
         raise TableMismatch(
@@ -129,7 +131,11 @@ MIGRATIONS = ("add_files_to_ledger",)
 
 
 def ensure_ledger(client: Client) -> None:
-    """Create the ledger's tables and views where they are absent; add columns to older ones."""
+    """Create the ledger's tables and views where they are absent; add columns to older ones.
+
+    Raises UnknownCluster.
+    """
+    check_cluster(client)
     with typed_errors("create the ledger"):
         for name in (*LEDGER, *MIGRATIONS):
             client.command(statement(name))

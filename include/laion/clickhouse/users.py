@@ -10,19 +10,23 @@ import hashlib
 import os
 import re
 import sys
+from collections.abc import Collection
 
 from laion.clickhouse.identifiers import quote_string
 from laion.clickhouse.statements import statement
 from laion.errors import BadSetting, LaionError
 
 ROLES = ("loader", "searcher", "deployer")
-GRANT = re.compile(r"^GRANT (?P<privilege>[A-Z ]+) ON (?P<target>\S+) TO ", re.MULTILINE)
+LOADER_EXTRAS = ("s3", "cluster")
+"""What the loader needs further grants for: a staging area on S3, tables on a cluster."""
+GRANT = re.compile(r"^GRANT (?P<privilege>[A-Z0-9 ]+) ON (?P<target>\S+) TO ", re.MULTILINE)
 
 
-def render_user(role: str, database: str, password: str) -> str:
+def render_user(role: str, database: str, password: str, extras: Collection[str] = ()) -> str:
     """Return the statements that make the user `laion_<role>`, or make it what it should be.
 
-    The password goes in as its SHA-256. Raises BadIdentifier, BadSetting.
+    The password goes in as its SHA-256; `extras` are of LOADER_EXTRAS. Raises BadIdentifier,
+    BadSetting.
     """
     if not password:
         raise BadSetting(
@@ -30,12 +34,15 @@ def render_user(role: str, database: str, password: str) -> str:
             f"user laion_{role}. Set it, for example to what `openssl rand -hex 16` prints."
         )
     digest = quote_string(hashlib.sha256(password.encode()).hexdigest())
-    return statement(f"users/{role}", database=database, literals={"password_sha256": digest})
+    names = [role, *(f"loader_{extra}" for extra in extras if role == "loader")]
+    literals = {"password_sha256": digest}
+    parts = (statement(f"users/{name}", database=database, literals=literals) for name in names)
+    return "\n".join(parts)
 
 
-def read_grants(role: str, database: str) -> list[tuple[str, str]]:
+def read_grants(role: str, database: str, extras: Collection[str] = ()) -> list[tuple[str, str]]:
     """Return what a user is granted, as (privilege, quoted target) such as (SELECT, `laion`.*)."""
-    return GRANT.findall(render_user(role, database, "-"))
+    return GRANT.findall(render_user(role, database, "-", extras))
 
 
 def main() -> int:
@@ -44,6 +51,15 @@ def main() -> int:
         prog="python -m laion.clickhouse.users", description=main.__doc__
     )
     parser.add_argument("--database", required=True, help="that the loader fills")
+    for extra in LOADER_EXTRAS:
+        parser.add_argument(
+            f"--{extra}",
+            dest="extras",
+            action="append_const",
+            const=extra,
+            default=[],
+            help=f"with the grants of sql/users/loader_{extra}.sql",
+        )
     parser.add_argument("roles", nargs="*", default=ROLES, help="by default all three")
     args = parser.parse_args()
     try:
@@ -53,7 +69,7 @@ def main() -> int:
             )
         for role in args.roles:
             password = os.environ.get(f"LAION_{role.upper()}_PASSWORD", "")
-            print(render_user(role, args.database, password), end="\n\n")
+            print(render_user(role, args.database, password, args.extras), end="\n\n")
     except LaionError as error:
         print(error, file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from laion.clickhouse.builds import BucketState, BuildPlan, Builds, Holder
 from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.cluster import ensure_distributed, sync_replica
 from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table
 from laion.clickhouse.materialize import (
     build_indexes,
@@ -46,6 +47,7 @@ def begin_build(
     Raises ServerTooOld, IndexTooLarge, TableMismatch, SearchTableInUse, IndexBuildFailed.
     """
     client, table = builds.client, builds.table
+    sync_replica(client, table)
     server = read_server(client, memory_bytes)
     dimension = read_identity(client, table).dimension
     check_replaceable(client, table)
@@ -158,11 +160,11 @@ def publish_build(builds: Builds, plan: BuildPlan) -> int:
                     "not accepted; clear `build_index` and what follows it"
                 )
             check_replaceable(client, builds.table)
-            names = quote_identifier(shadow), quote_identifier(target)
-            swap = "RENAME TABLE {} TO {}" if in_use is None else "EXCHANGE TABLES {} AND {}"
-            client.command(swap.format(*names))
+            swap = "rename_table" if in_use is None else "exchange_tables"
+            client.command(statement(swap, shadow=shadow, table=target))
+            ensure_distributed(client, target)
         # After an exchange, this is the table that was in use before.
-        client.command(f"DROP TABLE IF EXISTS {quote_identifier(shadow)} SYNC")
+        client.command(statement("drop_table", table=shadow))
         builds.append(plan.build_id, "published")
     return sum(bucket.rows for bucket in buckets.values())
 
@@ -326,7 +328,7 @@ def _drop_abandoned(builds: Builds, plan: BuildPlan) -> None:
         left = builds.client.query(statement("abandoned_builds"), parameters=parameters)
         for (name,) in left.result_rows:
             log.info("Dropping %s, which a build that did not end has left.", name)
-            builds.client.command(f"DROP TABLE IF EXISTS {quote_identifier(name)} SYNC")
+            builds.client.command(statement("drop_table", table=name))
 
 
 def _same_columns(client: Client, table: str) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from laion.clickhouse import sizing
+from laion.clickhouse.scaling import scaling_table
 from laion.clickhouse.server import ServerFacts
 from laion.clickhouse.sizing import (
     QUANTIZATIONS,
@@ -143,3 +145,28 @@ class TestOptions:
 
 def _server(gb: int) -> ServerFacts:
     return replace(SERVER, memory_bytes=gb * GB)
+
+
+def test_the_table_of_the_docs_is_what_the_estimator_gives() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "scaling.md").read_text()
+    begin, end = "<!-- made by `python -m laion.clickhouse.scaling` -->\n", "\n<!-- end -->"
+
+    table = scaling_table(
+        (10**7, 10**8, 407_314_954), (1, 4, 16), dimension=512, vectors=2, threads=16
+    )
+
+    assert text.partition(begin)[2].partition(end)[0] == table
+
+
+def test_a_node_of_four_needs_a_quarter() -> None:
+    sizes = {"dimension": 512, "vectors": 2, "threads": 16}
+
+    def cells(nodes: int) -> list[float]:
+        line = scaling_table([10**9], [nodes], **sizes).splitlines()[2].replace(",", "")
+        table, _, *rest = line.strip("| ").split(" | ")[2:]
+        return [float(table), *map(float, rest)]
+
+    one, four = cells(1), cells(4)
+    assert one[4] == four[4]  # All nodes fetch over one link.
+    for position in (0, 1, 2, 3, 6):
+        assert four[position] == pytest.approx(one[position] / 4, rel=0.01)

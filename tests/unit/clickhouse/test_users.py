@@ -19,7 +19,7 @@ from laion.clickhouse import builds
 from laion.clickhouse.publish import drop_staging
 from laion.clickhouse.search import Target, search
 from laion.clickhouse.server import missing_grants
-from laion.clickhouse.users import ROLES, read_grants, render_user
+from laion.clickhouse.users import LOADER_EXTRAS, ROLES, read_grants, render_user
 from laion.encoders.model import ModelDirectory
 from laion.errors import ClickHouseAuthFailed, TableMismatch, UdfCheckFailed
 from laion.monitor import check_counts, check_hashes, check_recall, record_findings, run_checks
@@ -219,7 +219,9 @@ def read_sql(role: str) -> str:
 class TestTheFiles:
     @pytest.mark.parametrize("role", ROLES)
     def test_hold_statements_that_the_engine_can_parse(self, client: Client, role: str) -> None:
-        text = re.sub(r"^--.*$", "", render_user(role, "laion", "secret"), flags=re.MULTILINE)
+        text = re.sub(
+            r"^--.*$", "", render_user(role, "laion", "secret", LOADER_EXTRAS), flags=re.MULTILINE
+        )
         statements = [part.strip() for part in text.split(";") if part.strip()]
 
         assert len(statements) >= 6
@@ -244,7 +246,7 @@ class TestTheFiles:
         granted = {
             target.removeprefix("system.")
             for role in ROLES
-            for _, target in read_grants(role, "laion")
+            for _, target in read_grants(role, "laion", LOADER_EXTRAS)
             if target.startswith("system.")
         }
 
@@ -254,7 +256,7 @@ class TestTheFiles:
         text = DOCS.read_text()
 
         for role in ROLES:
-            for privilege, target in read_grants(role, "laion"):
+            for privilege, target in read_grants(role, "laion", LOADER_EXTRAS):
                 name = target if target.startswith("system.") else privilege
                 assert f"`{name}`" in text, (role, name)
 

@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS alert_events
+CREATE TABLE IF NOT EXISTS alert_events $on_cluster
 (
     `database` LowCardinality(String) DEFAULT currentDatabase(),
     `table` LowCardinality(String) COMMENT 'the base table',
@@ -19,6 +19,6 @@ CREATE TABLE IF NOT EXISTS alert_events
     log_url String,
     at DateTime64(6, 'UTC') DEFAULT now64(6)
 )
-ENGINE = MergeTree
+ENGINE = $engine
 ORDER BY (`database`, `table`, run_id, at)
 COMMENT 'Tasks that failed for good: append-only. Which of them sends the alert is read from here.'

@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS $table
+CREATE TABLE IF NOT EXISTS $table $on_cluster
 (
     id Int64,
     url String,
@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS $table
     original_height UInt32,
     key String
 )
-ENGINE = MergeTree
+ENGINE = $engine
 PARTITION BY shard
 ORDER BY id
 COMMENT $comment

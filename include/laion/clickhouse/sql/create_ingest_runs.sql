@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS ingest_runs
+CREATE TABLE IF NOT EXISTS ingest_runs $on_cluster
 (
     dag_id LowCardinality(String),
     run_id String,
@@ -10,6 +10,6 @@ CREATE TABLE IF NOT EXISTS ingest_runs
     params String COMMENT 'JSON',
     at DateTime64(6, 'UTC') DEFAULT now64(6)
 )
-ENGINE = MergeTree
+ENGINE = $engine
 ORDER BY (dag_id, run_id, at)
 COMMENT 'One row per planned run of laion_ingest.'

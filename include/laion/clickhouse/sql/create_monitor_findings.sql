@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS monitor_findings
+CREATE TABLE IF NOT EXISTS monitor_findings $on_cluster
 (
     `database` LowCardinality(String) DEFAULT currentDatabase(),
     `table` LowCardinality(String) COMMENT 'the base table',
@@ -10,6 +10,6 @@ CREATE TABLE IF NOT EXISTS monitor_findings
     seconds Float64,
     at DateTime64(6, 'UTC') DEFAULT now64(6)
 )
-ENGINE = MergeTree
+ENGINE = $engine
 ORDER BY (`database`, `table`, at)
 COMMENT 'What laion_monitor has checked, and what it found: append-only.'

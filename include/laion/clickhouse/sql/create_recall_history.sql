@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS recall_history
+CREATE TABLE IF NOT EXISTS recall_history $on_cluster
 (
     `database` LowCardinality(String) DEFAULT currentDatabase(),
     `table` LowCardinality(String) COMMENT 'the base table',
@@ -22,6 +22,6 @@ CREATE TABLE IF NOT EXISTS recall_history
     exact_p99_ms Float32,
     at DateTime64(6, 'UTC') DEFAULT now64(6)
 )
-ENGINE = MergeTree
+ENGINE = $engine
 ORDER BY (`database`, `table`, at)
 COMMENT 'What searches of each build found, measured before it was put in place.'

@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS recall_queries
+CREATE TABLE IF NOT EXISTS recall_queries $on_cluster
 (
     `database` LowCardinality(String) DEFAULT currentDatabase(),
     `table` LowCardinality(String) COMMENT 'the base table',
@@ -10,6 +10,6 @@ CREATE TABLE IF NOT EXISTS recall_queries
     excluded Array(Int64) COMMENT 'rows that the query was made from',
     at DateTime64(6, 'UTC') DEFAULT now64(6)
 )
-ENGINE = MergeTree
+ENGINE = $engine
 ORDER BY (`database`, `table`, root, `column`, number)
 COMMENT 'Standing queries by which the recall of search tables is measured.'

@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS recall_truth
+CREATE TABLE IF NOT EXISTS recall_truth $on_cluster
 (
     `database` LowCardinality(String) DEFAULT currentDatabase(),
     `table` LowCardinality(String) COMMENT 'the base table',
@@ -11,6 +11,6 @@ CREATE TABLE IF NOT EXISTS recall_truth
     distances Array(Float32),
     at DateTime64(6, 'UTC') DEFAULT now64(6)
 )
-ENGINE = MergeTree
+ENGINE = $engine
 ORDER BY (`database`, `table`, root, `column`, bucket, made_by, number)
 COMMENT 'The exact nearest rows of each standing query in each bucket.'

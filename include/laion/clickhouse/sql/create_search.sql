@@ -1,5 +1,5 @@
-CREATE TABLE IF NOT EXISTS $shadow AS $table
-ENGINE = MergeTree
+CREATE TABLE IF NOT EXISTS $shadow $on_cluster AS $table
+ENGINE = $engine
 PARTITION BY intDiv(shard, $shards_per_bucket)
 ORDER BY id
 SETTINGS

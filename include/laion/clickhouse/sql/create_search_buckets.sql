@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS search_buckets
+CREATE TABLE IF NOT EXISTS search_buckets $on_cluster
 (
     `database` LowCardinality(String) DEFAULT currentDatabase(),
     `table` LowCardinality(String) COMMENT 'the base table',
@@ -14,6 +14,6 @@ CREATE TABLE IF NOT EXISTS search_buckets
     progress Float32 COMMENT 'the share of the index that is built, from 0 to 1',
     at DateTime64(6, 'UTC') DEFAULT now64(6)
 )
-ENGINE = MergeTree
+ENGINE = $engine
 ORDER BY (`database`, `table`, build_id, bucket, at)
 COMMENT 'How the buckets of search tables were built: append-only.'

@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS search_builds
+CREATE TABLE IF NOT EXISTS search_builds $on_cluster
 (
     `database` LowCardinality(String) DEFAULT currentDatabase(),
     `table` LowCardinality(String) COMMENT 'the base table',
@@ -9,6 +9,6 @@ CREATE TABLE IF NOT EXISTS search_builds
     plan String COMMENT 'JSON, with state planned',
     at DateTime64(6, 'UTC') DEFAULT now64(6)
 )
-ENGINE = MergeTree
+ENGINE = $engine
 ORDER BY (`database`, `table`, at)
 COMMENT 'Builds of search tables: append-only. Who builds now is read from here.'

@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS search_profiles
+CREATE TABLE IF NOT EXISTS search_profiles $on_cluster
 (
     `database` LowCardinality(String) DEFAULT currentDatabase(),
     `table` LowCardinality(String) COMMENT 'the base table',
@@ -10,6 +10,6 @@ CREATE TABLE IF NOT EXISTS search_profiles
     recall_at_10 Float32,
     at DateTime64(6, 'UTC') DEFAULT now64(6)
 )
-ENGINE = MergeTree
+ENGINE = $engine
 ORDER BY (`database`, `table`, build_id, `column`, at)
 COMMENT 'The cheapest search settings that reached the recall target, for each build.'

@@ -1,4 +1,4 @@
-CREATE TABLE IF NOT EXISTS shard_ledger
+CREATE TABLE IF NOT EXISTS shard_ledger $on_cluster
 (
     `database` LowCardinality(String) DEFAULT currentDatabase(),
     `table` LowCardinality(String),
@@ -23,6 +23,6 @@ CREATE TABLE IF NOT EXISTS shard_ledger
     log_url String,
     at DateTime64(6, 'UTC') DEFAULT now64(6)
 )
-ENGINE = MergeTree
+ENGINE = $engine
 ORDER BY (`database`, `table`, shard, at)
 COMMENT 'What happened to every shard: append-only.'

@@ -1,5 +1,5 @@
 -- Two levels and no more: the pages ask this often, and most of a query's time is its planning.
-CREATE OR REPLACE VIEW shard_status AS
+CREATE OR REPLACE VIEW shard_status $on_cluster AS
 WITH
     attempts AS
     (

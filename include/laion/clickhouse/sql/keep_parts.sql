@@ -1,2 +1,2 @@
 -- Merging rows that move on in a moment would be work for nothing.
-ALTER TABLE $staging MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1
+ALTER TABLE $staging $on_cluster MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1

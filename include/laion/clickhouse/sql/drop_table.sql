@@ -1,0 +1,1 @@
+DROP TABLE IF EXISTS $table $on_cluster SYNC

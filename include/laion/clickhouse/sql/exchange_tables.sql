@@ -1,0 +1,1 @@
+EXCHANGE TABLES $shadow AND $table $on_cluster

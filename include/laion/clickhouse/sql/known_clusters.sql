@@ -1,0 +1,1 @@
+SELECT groupUniqArray(cluster) FROM system.clusters

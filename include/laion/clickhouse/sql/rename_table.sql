@@ -1,0 +1,1 @@
+RENAME TABLE $shadow TO $table $on_cluster

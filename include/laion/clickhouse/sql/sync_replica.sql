@@ -1,0 +1,2 @@
+-- What another replica has written is here after this.
+SYSTEM SYNC REPLICA $table
