@@ -4,6 +4,7 @@
 # make up     start the same stack and leave it running;  make down  stops it
 # make env    make .env, the secrets of docker-compose.yaml, unless it exists
 # make lint   formatting, lint, types, layers
+# make airflows   test the DAGs' form with the oldest and the newest Airflow (needs uv)
 # make bench  measure; figures are ratios within one run
 # make pictures   take the README's pictures anew, by the browser tests
 # make docs   write anew what the docs say of the DAGs and of the errors
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.complete
 STATE := .state
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test faults lint bench pictures docs lock env
+.PHONY: help setup demo up down test faults lint bench pictures docs lock env airflows
 
 help:
 	@sed -n 's/^# make /make /p' $(MAKEFILE_LIST)
@@ -70,6 +71,9 @@ pictures: setup
 
 docs: setup
 	@$(PYTHON) scripts/reference.py
+
+airflows:
+	@bash scripts/airflows.sh
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo --extra s3 --extra sftp --extra celery pyproject.toml -o requirements.lock

@@ -20,6 +20,10 @@ class BadRequest(LaionError):
     """A parameter or a setting cannot be used as it is."""
 
 
+class AirflowTooOld(BadRequest):
+    """The Airflow that reads the DAGs is older than this package can be used with."""
+
+
 class BadSetting(BadRequest):
     """An environment variable `LAION_…` has a value that it cannot have."""
 
@@ -198,6 +202,10 @@ class ClickHouseBusy(ClickHouseError):
 
 class StagingUnreadable(ClickHouseError):
     """ClickHouse may not read the staging area on S3."""
+
+
+class SchemaTooNew(ClickHouseError):
+    """The tables were made by a newer release of this package, which this one must not write to."""
 
 
 class TableMismatch(ClickHouseError):

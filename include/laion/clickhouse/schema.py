@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import laion
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.cluster import check_cluster, ensure_distributed
 from laion.clickhouse.identifiers import quote_identifier, quote_string
 from laion.clickhouse.statements import statement
-from laion.errors import TableMismatch
+from laion.errors import SchemaTooNew, TableMismatch
 from laion.shards import VECTORS
 
 ELEMENT_TYPES = ("Float32", "BFloat16")
@@ -127,15 +128,37 @@ LEDGER = (
 )
 
 
-MIGRATIONS = ("add_files_to_ledger",)
+MIGRATIONS = ((2, "add_files_to_ledger"), (3, "add_progress_to_buckets"))
+"""(schema version, statement) by which tables of earlier versions get what they lack: additions
+only, which change nothing that is stored."""
+
+SCHEMA_VERSION = MIGRATIONS[-1][0]
 
 
 def ensure_ledger(client: Client) -> None:
-    """Create the ledger's tables and views where they are absent; add columns to older ones.
+    """Create the ledger's tables and views where they are absent; bring older ones up to date.
 
-    Raises UnknownCluster.
+    Raises UnknownCluster, SchemaTooNew.
     """
     check_cluster(client)
     with typed_errors("create the ledger"):
-        for name in (*LEDGER, *MIGRATIONS):
+        client.command(statement("create_schema_version"))
+        found = int(client.query("SELECT max(version) FROM schema_version").result_rows[0][0])
+        if found > SCHEMA_VERSION:
+            raise SchemaTooNew(
+                f"the tables of this database have structure {found}, this release knows "
+                f"{SCHEMA_VERSION}: a newer release has been here. Upgrade the package on every "
+                "worker and API server, or give this one a database of its own"
+            )
+        for name in LEDGER:
             client.command(statement(name))
+        if found < SCHEMA_VERSION:
+            for version, name in MIGRATIONS:
+                if version > found:
+                    client.command(statement(name))
+            client.insert(
+                "schema_version",
+                [[SCHEMA_VERSION, laion.__version__]],
+                column_names=["version", "made_by"],
+                settings={"async_insert": 0},
+            )
