@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import struct
 import tempfile
@@ -16,26 +15,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from laion.convert import Rules, convert_shard, inspect_shard
 from laion.errors import FormatError
 from laion.npy import open_embeddings
 from laion.shards import VECTORS, ShardFiles
+from tests.fuzzing import fuzz
 from tests.shard_files import DIMENSION, files_of, path_of, unit_vectors, write_little_shard
 
 ROWS = 12
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 LENIENT = Rules(max_bad_vectors=10**9)
-
-fuzz = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize="FUZZ_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +64,7 @@ def check_vectors(files: ShardFiles, table: pa.Table) -> None:
         assert b"".join(table[role].to_pylist()) == little.tobytes()
 
 
-@fuzz
+@fuzz(150)
 @given(data=st.data(), role=st.sampled_from([*VECTORS, "metadata"]))
 def test_damaged_bytes(sound: Path, data: st.DataObject, role: str) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -116,7 +107,7 @@ HEADERS = st.fixed_dictionaries(
 )
 
 
-@fuzz
+@fuzz(150)
 @given(
     header=HEADERS,
     version=st.sampled_from([(1, 0), (2, 0), (3, 0), (4, 0), (1, 7)]),
@@ -166,7 +157,7 @@ COLUMNS = st.dictionaries(
 )
 
 
-@fuzz
+@fuzz(150)
 @given(columns=COLUMNS)
 def test_metadata_columns_of_any_type(sound: Path, columns: dict[str, pa.Array]) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -187,7 +178,7 @@ def test_metadata_columns_of_any_type(sound: Path, columns: dict[str, pa.Array])
 SPECIAL = [0.0, -0.0, 1e-7, 6e-8, np.inf, -np.inf, np.nan, 65504.0, 1.0]
 
 
-@fuzz
+@fuzz(150)
 @given(
     odd=st.dictionaries(
         st.integers(0, ROWS - 1), st.lists(st.sampled_from(SPECIAL), min_size=1, max_size=4)

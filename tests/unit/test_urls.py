@@ -50,3 +50,11 @@ def test_a_path_goes_below_the_base_and_before_its_query(base: str, url: str) ->
 )
 def test_a_scheme_is_lower_case_and_empty_for_what_is_no_url(url: str, scheme: str) -> None:
     assert url_scheme(url) == scheme
+
+
+def test_a_bracket_inside_a_signature_does_not_end_what_is_hidden() -> None:
+    text = "cannot fetch (https://host/a?signature=ab)cdef), or https://host/b?key=(x)y: refused"
+
+    assert hide_credentials(text) == (
+        "cannot fetch (https://host/a?***), or https://host/b?***: refused"
+    )

@@ -258,8 +258,10 @@ class Interface:
         return next(chunks, None) if is_at_hand else await self._run(next, chunks, None)
 
     def _headers(self, query_id: str) -> dict[str, str]:
+        # A header takes no other characters; the client may have chosen any.
+        shown = "".join(c if c.isascii() and c.isprintable() else "?" for c in query_id)
         return {
-            "X-ClickHouse-Query-Id": query_id,
+            "X-ClickHouse-Query-Id": shown,
             "X-ClickHouse-Server-Display-Name": "embedded",
         }
 

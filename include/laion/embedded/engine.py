@@ -144,12 +144,12 @@ class Handle:
         with self._lock:
             try:
                 return action(self._connection)
-            except RuntimeError as error:
+            except (RuntimeError, UnicodeDecodeError) as error:
                 # chDB keeps what a failed query had already formatted and would put it before
                 # the next result of this connection; an empty query takes it away.
                 if has_output:
                     self._connection.query("")
-                raise parse_exception(str(error)) from error
+                raise parse_exception(_text_of(error)) from error
 
     def configure(self, settings: Mapping[str, str], database: str, query_id: str) -> None:
         """Put ``settings`` and ``database`` in force for the next statement, and only those.
@@ -370,6 +370,13 @@ def _stats_of(result: Any) -> Stats:
         result_rows=result.rows_read(),
         elapsed_ns=int(result.elapsed() * 1e9),
     )
+
+
+def _text_of(error: Exception) -> str:
+    """Return what chDB says, also where it quotes a statement that is no UTF-8."""
+    if isinstance(error, UnicodeDecodeError):
+        return bytes(error.object).decode(errors="replace")
+    return str(error)
 
 
 def quote_literal(text: str) -> str:

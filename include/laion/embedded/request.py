@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from laion.embedded.compression import Decompressor
@@ -149,16 +150,19 @@ async def read_form(request: Request) -> list[tuple[str, str]]:
     """The fields of a multipart form.
 
     Raises:
-        DBError: the form carries a file, which would be external data, or is encoded.
+        DBError: the form carries a file, which would be external data, is encoded or is none.
     """
     if request.headers.get("content-encoding"):
         raise not_implemented("A compressed multipart form")
     fields: list[tuple[str, str]] = []
-    async with request.form(max_files=1, max_part_size=_MAX_FORM_FIELD_BYTES) as form:
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                raise not_implemented("External data")
-            fields.append((name, value))
+    try:
+        async with request.form(max_files=1, max_part_size=_MAX_FORM_FIELD_BYTES) as form:
+            for name, value in form.multi_items():
+                if isinstance(value, UploadFile):
+                    raise not_implemented("External data")
+                fields.append((name, value))
+    except HTTPException as error:
+        raise DBError(36, "BAD_ARGUMENTS", f"The multipart form: {error.detail}") from error
     return fields
 
 

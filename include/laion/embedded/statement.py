@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+# Possessive: a quote that is never closed would else be tried in all ways, for ever.
 _TOKEN = re.compile(
     rb"""
       (?P<blank> \s+ | --[^\n]* | \#[ !][^\n]* | /\*.*?(?:\*/|\Z) )
-    | (?P<string> '(?:[^'\\]+|\\.|'')*' | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
-    | (?P<quoted> "(?:[^"\\]+|\\.|"")*" | `(?:[^`\\]+|\\.|``)*` )
+    | (?P<string> '(?:[^'\\]++|\\.|'')*+' | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
+    | (?P<quoted> "(?:[^"\\]++|\\.|"")*+" | `(?:[^`\\]++|\\.|``)*+` )
     | (?P<word> [A-Za-z_][\w$]* )
     | (?P<number> [0-9][\w.]* )
     | (?P<sign> . )

@@ -334,3 +334,30 @@ def test_a_reading_query_is_cancelled_when_its_client_disconnects(embedded, runs
         poll(lambda: runs("reading"))
 
     poll(lambda: not runs("reading"))
+
+
+def test_a_query_id_of_any_characters_does_not_break_the_answer(embedded, http):
+    params = {"query": "SELECT 1", "query_id": "\0\u20ac\n"}
+
+    response = http.get(embedded.url, params=params)
+
+    assert (response.text, response.headers["X-ClickHouse-Query-Id"]) == ("1\n", "???")
+
+
+def test_an_error_that_quotes_no_utf8_is_told(embedded, http):
+    response = http.post(embedded.url, data=b"INSERT INTO \xbbgKALUES (1)")
+
+    assert code_of(response) == (400, "62")
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x"])
+def test_a_multipart_form_that_is_none_is_refused(embedded, http, kind):
+    response = http.post(embedded.url, data=b"SELECT 1", headers={"Content-Type": kind})
+
+    assert code_of(response)[1] == "36"
+
+
+def test_a_quote_that_is_never_closed_is_refused_at_once(embedded, http):
+    response = http.post(embedded.url, data="SELECT 'it" + "s" * 100, timeout=10)
+
+    assert code_of(response) == (400, "62")
