@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.clip_sized import write_clip_sized_model
-from bench.paraphrases import PARAPHRASES
+from bench.paraphrases import PARAPHRASES, RIDDLES
 from bench.server import running_server
 from laion.encoders import text
 from laion.encoders.image import load_image_encoder
@@ -112,8 +112,7 @@ def measure_precision() -> dict[str, float]:
     base, shown = np.concatenate(images), np.concatenate(subjects)
 
     names = [subject.name for subject in SUBJECTS]
-    asked = np.array([names.index(name) for name, _ in PARAPHRASES])
-    words = load_text_encoder(model).encode([question for _, question in PARAPHRASES])
+    texts = load_text_encoder(model)
     encoder = load_image_encoder(model)
     chosen = np.arange(0, SCENARIOS, SCENARIOS_PER_SUBJECT // 4)
     pictures = [encoder.prepare(p) for p in draw_other_pictures(chosen.tolist(), number=2)]
@@ -122,8 +121,13 @@ def measure_precision() -> dict[str, float]:
         nearest = np.argsort(-(queries @ base.T), axis=1)[:, :NEAREST]
         return float(np.mean(shown[nearest] == expected[:, None]))
 
+    def of_questions(pairs: tuple[tuple[str, str], ...]) -> float:
+        asked = np.array([names.index(name) for name, _ in pairs])
+        return precision(texts.encode([question for _, question in pairs]), asked)
+
     return {
-        f"words → items, {len(PARAPHRASES)} questions": precision(words, asked),
+        f"words → items, {len(PARAPHRASES)} paraphrases": of_questions(PARAPHRASES),
+        f"words → items, {len(RIDDLES)} riddles": of_questions(RIDDLES),
         f"picture → items, {len(chosen)} pictures": precision(
             encoder.encode(pictures), chosen // SCENARIOS_PER_SUBJECT
         ),

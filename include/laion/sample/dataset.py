@@ -8,8 +8,8 @@ Row i of the three files belongs together by position only, as in the original. 
 on the shard's number, its rows, the seed and the embeddings, and on nothing else.
 
 The sample has no real image model. A text vector is what the sample's text encoder gives for the
-caption; an image vector is what it gives for a second, differently worded description that is not
-stored, with some noise of the item's own.
+caption; an image vector is made of what it gives for a second, differently worded description that
+is not stored and for what the subject is, with some noise of the item's own.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from laion.sample.items import (
     Stream,
     all_captions,
     all_descriptions,
+    all_meanings,
     caption_scenarios,
     generator,
 )
@@ -34,7 +35,10 @@ _MADE_UP_NOISE = 0.3
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Unit vectors of `all_captions()` and `all_descriptions()`, float32 (texts, dimension)."""
+    """Unit vectors of `all_captions()` and of what is described, float32 (texts, dimension).
+
+    What is described is each of `all_descriptions()` together with its subject's meaning.
+    """
 
     captions: Vectors
     descriptions: Vectors
@@ -63,17 +67,20 @@ def model_embeddings(model: Path) -> Embeddings:
     They are computed once and then kept in a file beside the model. Raises BadModel,
     SampleNotWritable.
     """
-    captions, descriptions = all_captions(), all_descriptions()
+    captions, descriptions, meanings = all_captions(), all_descriptions(), all_meanings()
     manifest = ModelDirectory.open(model).manifest
     digest = hashlib.sha256(manifest.to_json())
-    digest.update("\0".join((*captions, *descriptions)).encode())
+    digest.update("\0".join((*captions, *descriptions, *meanings)).encode())
     kept = model.with_name(f"{model.name}-embeddings-{digest.hexdigest()[:12]}.npz")
     try:
         with np.load(kept) as file:
             return Embeddings(file["captions"], file["descriptions"])
     except (OSError, ValueError, KeyError):
         encoder = load_text_encoder(model)
-        found = Embeddings(encoder.encode(captions), encoder.encode(descriptions))
+        told = encoder.encode(descriptions)
+        # A picture shows more than one wording says.
+        meant = np.repeat(encoder.encode(meanings), SCENARIOS_PER_SUBJECT, axis=0)
+        found = Embeddings(encoder.encode(captions), to_unit_length(told + meant))
         temporary = kept.with_suffix(".tmp.npz")
         try:
             np.savez(temporary, captions=found.captions, descriptions=found.descriptions)

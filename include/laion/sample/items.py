@@ -144,6 +144,12 @@ def all_descriptions() -> tuple[str, ...]:
 
 
 @cache
+def all_meanings() -> tuple[str, ...]:
+    """Return what every subject is, in words that its captions do not have."""
+    return tuple(f"{subject.alias}, {subject.meaning}" for subject in SUBJECTS)
+
+
+@cache
 def all_captions() -> tuple[str, ...]:
     """Return every caption: the plain ones of each scenario, then each subject's odd ones."""
     scenarios, forms = all_scenarios(), PLAIN_CAPTION_FORMS

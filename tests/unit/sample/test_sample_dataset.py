@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bench.paraphrases import PARAPHRASES, RIDDLES
 
 from laion.encoders.text import load_text_encoder
 from laion.errors import SampleNotWritable
@@ -350,7 +352,27 @@ class TestVocabulary:
         assert len(CATEGORIES) == 6
 
     def test_no_alias_repeats_the_name(self) -> None:
-        pairs = [(word.name, word.alias) for word in SUBJECTS]
+        pairs = [(word.name, f"{word.alias}, {word.meaning}") for word in SUBJECTS]
         looks = [look for words in LOOKS.values() for look in words]
         pairs += [(word.name, word.alias) for word in (*SCENES, *STYLES, *looks)]
         assert not [name for name, alias in pairs if name in alias]
+
+    @pytest.mark.parametrize("questions", [PARAPHRASES, RIDDLES], ids=["paraphrases", "riddles"])
+    def test_questions_of_the_benchmark_use_other_words(
+        self, questions: tuple[tuple[str, str], ...]
+    ) -> None:
+        subjects = {subject.name: subject for subject in SUBJECTS}
+        known = {
+            name: words_of(f"{name}, {subject.alias}, {subject.meaning}")
+            for name, subject in subjects.items()
+        }
+
+        assert len(set(questions)) == 100
+        assert {name for name, _ in questions} == set(subjects)
+        assert not [text for name, text in questions if words_of(text) & known[name]]
+
+
+def words_of(text: str) -> set[str]:
+    """Its words but the smallest ones."""
+    small = "a an and at by for from in is it its of on one or out over that the to two up with"
+    return set(re.findall(r"[a-z]+", text.lower())) - {*small.split(), "around", "under", "s"}
