@@ -90,7 +90,7 @@ def pull(directory: str, path: str, uri: str) -> None:
 
     with _client() as client:
         ensure_base_table(client, "ours", TableIdentity("clip_retrieval", 512))
-        shard = replace(_parquet(directory, path), path=uri)
+        shard = replace(_parquet(directory, path, ATTEMPT), path=uri)
         pull_shard(client, shard, S3Access("s3://bench", S3Options()))
 
 
