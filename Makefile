@@ -1,6 +1,7 @@
 # make demo   set up, then run the main job on the embedded ClickHouse, and stop
 # make test   set up, then run the tests
 # make faults everything that may go wrong, all scenarios; writes docs/fault-matrix.md
+# make rehearse   410 miniature shards through the whole stack, with trouble and repair (PostgreSQL)
 # make up     start the same stack and leave it running;  make down  stops it
 # make env    make .env, the secrets of docker-compose.yaml, unless it exists
 # make lint   formatting, lint, types, layers
@@ -17,7 +18,7 @@ STAMP := $(VENV)/.complete
 STATE := .state
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test faults lint bench pictures docs lock env airflows
+.PHONY: help setup demo up down test faults rehearse lint bench pictures docs lock env airflows
 
 help:
 	@sed -n 's/^# make /make /p' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ faults: setup
 	@FAULT_MATRIX=$(CURDIR)/$(STATE)/faults.jsonl $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist load \
 	  -m "slow_fault or not slow_fault" tests/system/faults
 	@$(PYTHON) -m tests.system.faults.matrix $(STATE)/faults.jsonl > docs/fault-matrix.md
+
+rehearse: setup
+	@$(PYTHON) -m tests.system.rehearsal --state $(STATE)/rehearsal
 
 lint: setup
 	@$(VENV)/bin/ruff format --check .

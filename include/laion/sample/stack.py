@@ -27,6 +27,7 @@ from laion.sample.pictures import write_example_pictures
 from laion.sample.processes import Process, free_port, start, wait_until
 
 PROJECT = Path(__file__).resolve().parents[3]
+AIRFLOW = str(Path(sys.executable).parent / "airflow")
 START_TIMEOUT_S = 120
 AIRFLOW_PORT = 8080
 CLICKHOUSE_PORT = 8123
@@ -98,10 +99,9 @@ class Stack:
             pids = json.loads(self.info_file.read_text())["pids"]
         except (FileNotFoundError, ValueError, KeyError):
             return False
-        # Airflow first: its tasks use the other two.
-        for name in ("airflow", "source", "clickhouse"):
-            if name in pids:
-                self._process(name, pids[name]).stop()
+        # What was started last first: Airflow's tasks use the others.
+        for name in reversed(pids):
+            self._process(name, pids[name]).stop()
         self.info_file.unlink()
         return True
 
@@ -161,12 +161,8 @@ class Stack:
         source_url = _announced_url(source.log) or ""
 
         airflow_url = f"http://127.0.0.1:{free_port(AIRFLOW_PORT)}"
-        airflow = self._launch(
-            "airflow",
-            [str(Path(sys.executable).parent / "airflow"), "standalone"],
-            self.airflow_env(airflow_url, clickhouse_port, password, source_url),
-        )
-        wait_until(airflow, lambda: self._airflow_is_ready(airflow_url), START_TIMEOUT_S)
+        env = self.airflow_env(airflow_url, clickhouse_port, password, source_url)
+        self.start_airflow(env, airflow_url)
         return StackInfo(
             airflow_url=airflow_url,
             airflow_user="admin",
@@ -176,6 +172,11 @@ class Stack:
             source_url=source_url,
             pids={name: process.pid for name, process in self._children.items()},
         )
+
+    def start_airflow(self, env: dict[str, str], url: str) -> None:
+        """Start Airflow and wait until it is ready."""
+        airflow = self._launch("airflow", [AIRFLOW, "standalone"], env)
+        wait_until(airflow, lambda: self._airflow_is_ready(url), START_TIMEOUT_S)
 
     def _launch(self, name: str, command: list[str], env: dict[str, str]) -> Process:
         process = start(name, command, self.state / "logs" / f"{name}.log", env)

@@ -155,6 +155,7 @@ class Reader:
 
     clickhouse: ClickHouse
     table: str
+    every_s: float = READ_EVERY_S
     reads: int = 0
     seen: dict[int, list[Seen]] = field(default_factory=dict)
     vanished: list[int] = field(default_factory=list)
@@ -187,7 +188,7 @@ class Reader:
         return wrong
 
     def _read(self) -> None:
-        while not self._ended.wait(READ_EVERY_S):
+        while not self._ended.wait(self.every_s):
             # The table may not be there yet, and the server may be down.
             with contextlib.suppress(OSError):
                 now = held_shards(self.clickhouse, self.table)

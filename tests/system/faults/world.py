@@ -97,6 +97,7 @@ class World:
     env: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     run_states: dict[str, str] = field(default_factory=dict)
+    source_url: str = ""
     clock_ahead_s: float = 0
     file_limit_bytes: int = 0
     told: list[str] = field(default_factory=list)
@@ -125,7 +126,7 @@ class World:
 
     def new_run(self, shards: str = "0", *, run_id: str = "", **params: Any) -> Run:
         """Return a run that was triggered, and of which no task has run yet."""
-        source = f"http://127.0.0.1:{self.mirror.port}/{self.source.name}"
+        source = self.source_url or f"http://127.0.0.1:{self.mirror.port}/{self.source.name}"
         chosen = {**PARAMS, "shards": shards, "source": source, **params}
         run = Run(self, run_id or f"manual__{uuid.uuid4().hex[:6]}", chosen)
         self.run_states[run.run_id] = "running"
