@@ -4,6 +4,8 @@
 # make rehearse   410 miniature shards through the whole stack, with trouble and repair (PostgreSQL)
 # make up     start the same stack and leave it running;  make down  stops it
 # make env    make .env, the secrets of docker-compose.yaml, unless it exists
+# make stack  start docker-compose.yaml with Docker, after checking .env and ports
+# make celery the same topology without Docker, as a test: PostgreSQL, Redis, S3, a worker killed
 # make lint   formatting, lint, types, layers
 # make airflows   test the DAGs' form with the oldest and the newest Airflow (needs uv)
 # make bench  measure; figures are ratios within one run
@@ -18,7 +20,7 @@ STAMP := $(VENV)/.complete
 STATE := .state
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test faults rehearse lint bench pictures docs lock env airflows
+.PHONY: help setup demo up down test faults rehearse lint bench pictures docs lock env airflows stack celery
 
 help:
 	@sed -n 's/^# make /make /p' $(MAKEFILE_LIST)
@@ -59,6 +61,12 @@ lint: setup
 
 env:
 	@bash scripts/env.sh
+
+stack:
+	@bash scripts/stack.sh
+
+celery: setup
+	@$(PYTHON) -m pytest -s tests/system/test_celery.py
 
 bench: setup
 	@$(PYTHON) -m bench

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from cryptography.fernet import Fernet
 
+from laion.clickhouse.users import render_user
 from laion.datasets import load_profile
 from laion.sample.__main__ import _parser as sample_parser
 from laion.settings import Settings
@@ -27,6 +28,7 @@ from laion.settings import Settings
 PROJECT = Path(__file__).parents[2]
 COMPOSE_TEXT = (PROJECT / "docker-compose.yaml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
+LOCAL: dict[str, Any] = yaml.safe_load((PROJECT / "compose.local.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 LONG_RUNNING = {n: s for n, s in SERVICES.items() if s["restart"] == "unless-stopped"}
 ONE_SHOT = SERVICES.keys() - LONG_RUNNING.keys()
@@ -39,6 +41,7 @@ DOCS = (PROJECT / "docs" / "docker.md").read_text()
 
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<operator>[?-])(?P<rest>[^}]*))?\}")
 SECRET = re.compile(r"PASSWORD|SECRET|KEY|CONN")
+NO_SECRETS = ("PASSWORDS_FILE", "CONN_ID", "ACCESS_KEY")
 PIN = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>[^ ]+)", re.MULTILINE)
 LOCALHOST = "127.0.0.1"
 
@@ -56,26 +59,37 @@ def make_env(file: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", script, file], check=True, capture_output=True, text=True)
 
 
+def check_env(file: Path, option: str = "--check") -> subprocess.CompletedProcess[str]:
+    script = PROJECT / "scripts" / "env.sh"
+    return subprocess.run(
+        ["bash", script, option, file], check=False, capture_output=True, text=True
+    )
+
+
 def read_env(file: Path) -> dict[str, str]:
     lines = [line for line in file.read_text().splitlines() if line and line[0] != "#"]
     return dict(line.split("=", 1) for line in lines)
 
 
 class TestTheFile:
-    def test_follows_the_compose_specification(self) -> None:
+    @pytest.mark.parametrize("file", [COMPOSE, LOCAL])
+    def test_follows_the_compose_specification(self, file: dict[str, Any]) -> None:
         from check_jsonschema.builtin_schemas import get_builtin_schema
 
         schema = get_builtin_schema("vendor.compose-spec")
 
-        jsonschema.validate(COMPOSE, schema)
+        jsonschema.validate(file, schema)
 
     def test_has_the_parts_of_airflow_its_databases_and_the_sample(self) -> None:
         assert LONG_RUNNING.keys() == {
             "postgres",
+            "redis",
             "clickhouse",
+            "s3",
             "sample",
             "airflow-apiserver",
             "airflow-scheduler",
+            "airflow-worker",
             "airflow-dag-processor",
             "airflow-triggerer",
         }
@@ -86,7 +100,7 @@ class TestTheFile:
         image, _, tag = SERVICES[name]["image"].rpartition(":")
 
         assert image
-        assert re.match(r"\d+\.\d+", tag)
+        assert re.match(r"v?\d+\.\d+", tag)
 
     @pytest.mark.parametrize("name", LONG_RUNNING)
     def test_every_long_running_service_has_a_health_check_and_time_to_stop(
@@ -94,6 +108,12 @@ class TestTheFile:
     ) -> None:
         assert SERVICES[name]["healthcheck"].keys() >= {"test", "interval", "timeout", "retries"}
         assert "stop_grace_period" in SERVICES[name]
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_everything_has_its_limits(self, name: str) -> None:
+        limits = SERVICES[name]["deploy"]["resources"]["limits"]
+
+        assert limits.keys() == {"memory", "pids"}
 
     @pytest.mark.parametrize("name", SERVICES)
     def test_nothing_runs_as_root(self, name: str) -> None:
@@ -108,7 +128,7 @@ class TestTheFile:
     def test_waits_for_what_can_be_waited_for(self, name: str) -> None:
         for needed, how in SERVICES[name].get("depends_on", {}).items():
             ready = "service_completed_successfully" if needed in ONE_SHOT else "service_healthy"
-            assert how == {"condition": ready}
+            assert how["condition"] == ready
 
     @pytest.mark.parametrize("name", SERVICES)
     def test_mounts_declared_volumes_and_files_that_exist(self, name: str) -> None:
@@ -116,26 +136,58 @@ class TestTheFile:
             source = mount.partition(":")[0]
             assert (PROJECT / source).is_file() if "/" in source else source in COMPOSE["volumes"]
 
-    def test_tasks_stage_their_files_in_a_volume(self) -> None:
-        _, _, staging = AIRFLOW_ENVIRONMENT["LAION_STAGING_URI"].partition("file://")
+    @pytest.mark.parametrize("name", ["airflow-scheduler", "airflow-worker"])
+    def test_tasks_find_what_they_read_and_write_in_volumes(self, name: str) -> None:
+        mounted = [mount.split(":")[1] for mount in SERVICES[name]["volumes"]]
 
-        assert f"staging:{staging}" in SERVICES["airflow-scheduler"]["volumes"]
+        for setting in ("STAGING_URI", "MODELS_DIR", "UDF_SCRIPTS_DIR", "UDF_FUNCTIONS_DIR"):
+            value = VARIABLE.sub(r"\g<rest>", ENVIRONMENTS[name][f"LAION_{setting}"])
+            path = value.removeprefix("file://")
+            assert any(path.startswith(place) for place in mounted), setting
+
+    def test_clickhouse_finds_what_tasks_have_written(self) -> None:
+        mounts = dict(mount.split(":")[:2] for mount in SERVICES["clickhouse"]["volumes"])
+        airflow = dict(mount.split(":")[:2] for mount in SERVICES["airflow-worker"]["volumes"])
+        server = ElementTree.parse(PROJECT / "docker/clickhouse/server.xml").getroot()
+        dockerfile = (PROJECT / "docker/clickhouse/Dockerfile").read_text()
+
+        assert AIRFLOW_ENVIRONMENT["LAION_UDF_MODELS_DIR"] == mounts["models"]
+        assert AIRFLOW_ENVIRONMENT["LAION_UDF_IMAGE_ROOT"] == mounts["pictures"]
+        for element, setting in {
+            "user_scripts_path": "LAION_UDF_SCRIPTS_DIR",
+            "user_defined_executable_functions_config": "LAION_UDF_FUNCTIONS_DIR",
+        }.items():
+            below = AIRFLOW_ENVIRONMENT[setting].removeprefix(airflow["udf"])
+            assert str(server.findtext(element)).startswith(f"{mounts['udf']}{below}/")
+            assert f"{mounts['udf']}{below}" in dockerfile
+        assert AIRFLOW_ENVIRONMENT["LAION_UDF_PYTHON"].removesuffix("/bin/python") in dockerfile
+
+    def test_on_a_small_machine_the_scheduler_runs_the_tasks(self) -> None:
+        for name, service in LOCAL["services"].items():
+            if name in ("redis", "airflow-worker"):
+                assert service == {"profiles": ["celery"]}
+            else:
+                assert service == {"environment": {"AIRFLOW__CORE__EXECUTOR": "LocalExecutor"}}
+        assert LOCAL["services"].keys() == {"redis"} | {n for n in SERVICES if "airflow-" in n}
+        for name in LOCAL["services"].keys() - {"airflow-worker"}:
+            how = SERVICES[name].get("depends_on", {}).get("redis", {"required": False})
+            assert how["required"] is False, name
 
 
 class TestTheSecrets:
     def test_have_no_defaults(self) -> None:
         secrets = [variable for variable in variables() if SECRET.search(variable["name"])]
 
-        assert len({variable["name"] for variable in secrets}) == 7
+        assert len({variable["name"] for variable in secrets}) == 15
         for variable in secrets:
-            optional = variable["name"] == "AIRFLOW_CONN_LAION_ALERTS"
+            optional = variable["name"] in ("AIRFLOW_CONN_LAION_ALERTS", "AIRFLOW_CONN_LAION_S3")
             assert variable["operator"] == ("-" if optional else "?")
             assert bool(variable["rest"]) != optional
 
     @pytest.mark.parametrize("name", SERVICES)
     def test_come_from_variables(self, name: str) -> None:
         for key, value in ENVIRONMENTS[name].items():
-            if SECRET.search(key) and not key.endswith("PASSWORDS_FILE"):
+            if SECRET.search(key) and not key.endswith(NO_SECRETS):
                 assert VARIABLE.search(value), key
 
     def test_are_made_by_make_env(self, tmp_path: Path) -> None:
@@ -152,10 +204,48 @@ class TestTheSecrets:
 
         one, two = map(read_env, files)
         secrets = [value for value in (*one.values(), *two.values()) if value]
-        assert len(set(secrets)) == len(secrets) == 12
+        assert len(set(secrets)) == len(secrets) == 26
         assert min(map(len, secrets)) >= 24
         assert stat.S_IMODE(files[0].stat().st_mode) == 0o600
         assert sorted(tmp_path.iterdir()) == files
+
+    def test_are_checked_line_by_line(self, tmp_path: Path) -> None:
+        file = tmp_path / ".env"
+        assert "There is no" in check_env(file).stderr
+        make_env(file)
+        good = file.read_text()
+        assert check_env(file).returncode == 0
+
+        for wrong, right, says in (
+            ("", "REDIS_PASSWORD=", f"{file} lacks REDIS_PASSWORD. Add it: REDIS_PASSWORD="),
+            ("REDIS_PASSWORD=a b&c", "REDIS_PASSWORD=", "characters that would need quoting"),
+            ("AIRFLOW_FERNET_KEY=abc", "AIRFLOW_FERNET_KEY=", "is no Fernet key"),
+            ("export all", "AIRFLOW_CONN_LAION_ALERTS=", "is no NAME=value"),
+            ("COMPOSE_PROFILES=s3", "#COMPOSE_PROFILES=s3", "AIRFLOW_CONN_LAION_S3 does not say"),
+        ):
+            file.write_text(re.sub(f"^{right}.*$", wrong, good, flags=re.MULTILINE))
+            checked = check_env(file)
+            assert (checked.returncode, checked.stdout) == (1, "")
+            assert says in checked.stderr
+
+    def test_are_beside_ports_that_must_be_free(self, tmp_path: Path) -> None:
+        with HTTPServer((LOCALHOST, 0), BaseHTTPRequestHandler) as taken:
+            (tmp_path / ".env").write_text(f"AIRFLOW_PORT={taken.server_port}\nCLICKHOUSE_PORT=0\n")
+            checked = check_env(tmp_path / ".env", "--check-ports")
+
+        assert checked.returncode == 1
+        assert f"Port {taken.server_port} of 127.0.0.1 is taken" in checked.stderr
+        assert "CLICKHOUSE_PORT=0" in checked.stderr
+
+    def test_are_no_use_without_docker_and_the_start_says_so(self, tmp_path: Path) -> None:
+        start = ["bash", str(PROJECT / "scripts" / "stack.sh")]
+        env = {**os.environ, "PATH": str(tmp_path)}
+        Path(tmp_path / "bash").symlink_to("/bin/bash")
+
+        started = subprocess.run(start, env=env, capture_output=True, text=True, check=False)
+
+        assert started.returncode == 1
+        assert "docker is not installed" in started.stderr
 
     def test_are_never_overwritten(self, tmp_path: Path) -> None:
         file = tmp_path / ".env"
@@ -173,17 +263,36 @@ class TestTheSecrets:
         Fernet(made.pop("AIRFLOW_FERNET_KEY"))
         assert all(re.fullmatch(r"[0-9a-f]*", value) for value in made.values())
 
+    def test_come_with_a_connection_to_the_stacks_own_s3(self, tmp_path: Path) -> None:
+        from airflow.sdk import Connection
+
+        make_env(tmp_path / ".env")
+        text = (tmp_path / ".env").read_text()
+        made = read_env(tmp_path / ".env")
+        (line,) = re.findall("^#AIRFLOW_CONN_LAION_S3='(.*)'$", text, re.MULTILINE)
+
+        connection = Connection.from_json(line, conn_id="laion_s3")
+
+        server = ENVIRONMENTS["s3"]
+        assert connection.login == server["ROOT_ACCESS_KEY"]
+        assert connection.password == made["S3_PASSWORD"]
+        assert connection.extra_dejson["endpoint_url"] == f"http://s3{server['VGW_PORT']}"
+        (bucket,) = re.findall("^#LAION_STAGING_URI=s3://(.*)/.*$", text, re.MULTILINE)
+        assert SERVICES["s3"]["volumes"] == [f"s3:{SERVICES['s3']['command'][1]}/{bucket}"]
+
 
 class TestTheEnvironment:
     def test_names_real_options_of_airflow(self) -> None:
         from airflow.configuration import retrieve_configuration_description
 
-        sections = retrieve_configuration_description(include_providers=False)
+        sections = retrieve_configuration_description(include_providers=True)
         names = [key for key in ENVIRONMENTS["airflow-init"] if key.startswith("AIRFLOW__")]
 
         assert len(names) > 10
         for name in names:
             _, section, option = name.lower().split("__")
+            if section == "celery_broker_transport_options":
+                continue  # Passed on to Redis as they are.
             assert option in sections[section]["options"], name
 
     def test_names_real_settings(self) -> None:
@@ -199,20 +308,30 @@ class TestTheEnvironment:
         for name in {variable["name"] for variable in variables()} | optional:
             assert f"`{name}`" in DOCS, name
 
-    def test_connects_to_the_user_and_database_that_clickhouse_makes(self) -> None:
+    @pytest.mark.parametrize(
+        ("name", "role"),
+        [("DEFAULT", "loader"), ("SEARCHER", "searcher"), ("DEPLOYER", "deployer")],
+    )
+    def test_connects_as_the_users_that_are_made(self, name: str, role: str) -> None:
         from airflow.sdk import Connection
 
-        server = ENVIRONMENTS["clickhouse"]
-        text = VARIABLE.sub(r"<\g<name>>", AIRFLOW_ENVIRONMENT["AIRFLOW_CONN_CLICKHOUSE_DEFAULT"])
+        variable = f"AIRFLOW_CONN_CLICKHOUSE_{name}"
+        text = VARIABLE.sub(r"<\g<name>>", AIRFLOW_ENVIRONMENT[variable])
 
-        connection = Connection.from_json(text, conn_id="clickhouse_default")
+        connection = Connection.from_json(text, conn_id="c")
 
         assert connection.conn_type == "clickhouse"
         assert (connection.host, connection.port) == ("clickhouse", 8123)
-        assert connection.login == server["CLICKHOUSE_USER"]
-        assert connection.schema == server["CLICKHOUSE_DB"]
-        assert connection.password == "<CLICKHOUSE_PASSWORD>"
-        assert VARIABLE.sub(r"<\g<name>>", server["CLICKHOUSE_PASSWORD"]) == connection.password
+        assert connection.schema == ENVIRONMENTS["clickhouse"]["CLICKHOUSE_DB"]
+        assert connection.login == f"laion_{role}"
+        password = f"LAION_{role.upper()}_PASSWORD"
+        assert connection.password == f"<{password}>"
+        assert ENVIRONMENTS["airflow-init"][password].startswith(f"${{{password}:?")
+        assert f"CREATE USER OR REPLACE laion_{role}\n" in render_user(role, "laion", "secret")
+
+    def test_names_connections_that_it_makes(self) -> None:
+        for setting in ("LAION_PAGES_CONN_ID", "LAION_UDF_CONN_ID"):
+            assert f"AIRFLOW_CONN_{AIRFLOW_ENVIRONMENT[setting].upper()}" in AIRFLOW_ENVIRONMENT
 
     def test_an_empty_alerts_connection_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from airflow.secrets.environment_variables import EnvironmentVariablesBackend
@@ -248,7 +367,7 @@ class TestTheCommands:
         checks = [s["healthcheck"]["test"] for n, s in LONG_RUNNING.items() if "airflow" in n]
 
         assert all(check[:2] == ["CMD", "laion-health"] for check in checks)
-        assert {check[3] for check in checks} == HealthInfoResponse.model_fields.keys()
+        assert {check[3] for check in checks} == {"worker", *HealthInfoResponse.model_fields}
 
     def test_ask_at_an_address_that_airflow_has(self) -> None:
         import airflow.api_fastapi.core_api as core_api
@@ -269,24 +388,79 @@ class TestTheCommands:
 
     # Importing Airflow's API imports a test client that Airflow does not use.
     @pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
-    def test_initialising_migrates_and_sets_the_password_of_the_admin(
+    def test_initialising_can_be_repeated_and_says_what_it_cannot_write(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
-        airflow = tmp_path / "airflow"
-        airflow.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\n')
-        airflow.chmod(0o755)
-        passwords = tmp_path / "passwords.json"
-        monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(passwords))
-        monkeypatch.setenv("AIRFLOW_ADMIN_PASSWORD", "geheim")
-        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        programs, passwords = tmp_path / "bin", tmp_path / "auth" / "passwords.json"
+        programs.mkdir()
+        for name, script in {
+            "airflow": f'echo "$@" >> {tmp_path}/called',
+            # The sample's model takes a minute to make; the passwords are made by the real Python.
+            "python3": f"""
+                [ "$1" = -c ] && exec {sys.executable} "$@"
+                echo "$@" >> {tmp_path}/called
+                mkdir -p {tmp_path}/built/sample && touch {tmp_path}/built/sample/manifest.json
+                echo {tmp_path}/built/sample""",
+        }.items():
+            (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+            (programs / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+        for name, value in {
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": passwords,
+            "AIRFLOW_HOME": tmp_path,
+            "LAION_MODELS_DIR": tmp_path / "models",
+            "LAION_UDF_SCRIPTS_DIR": tmp_path / "udf" / "scripts",
+            "LAION_UDF_FUNCTIONS_DIR": tmp_path / "udf" / "functions",
+            "AIRFLOW_ADMIN_PASSWORD": "a",
+            "AIRFLOW_OPERATOR_PASSWORD": "o",
+            "AIRFLOW_VIEWER_PASSWORD": "v",
+            "LAION_STAGING_URI": "file:///opt/airflow/staging",
+            "CLICKHOUSE_ADMIN_URL": "http://admin:secret@clickhouse:8123",
+        }.items():
+            monkeypatch.setenv(name, str(value))
+        init = ["bash", str(AIRFLOW_DOCKER / "init.sh")]
 
-        subprocess.run(["bash", AIRFLOW_DOCKER / "init.sh"], check=True)
+        for _ in range(2):
+            subprocess.run(init, check=True)
 
-        assert (tmp_path / "called").read_text() == "db migrate\n"
-        assert SimpleAuthManager.get_passwords() == {"admin": "geheim"}
+        once = ["db migrate", "-m laion.sample model"]
+        once += ["-m laion.clickhouse.users --database laion --apply"]
+        assert (tmp_path / "called").read_text().splitlines() == 2 * once
+        assert SimpleAuthManager.get_passwords() == {"admin": "a", "operator": "o", "viewer": "v"}
         assert stat.S_IMODE(passwords.stat().st_mode) == 0o600
+        assert (tmp_path / "models" / "sample" / "manifest.json").exists()
+
+        (tmp_path / "models").chmod(0o555)
+        if os.geteuid() == 0:
+            for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+                path.chmod(0o755)
+            init = ["setpriv", "--reuid=65534", "--clear-groups", *init]
+            for path in (tmp_path / "auth", tmp_path / "logs", tmp_path / "udf"):
+                subprocess.run(["chown", "-R", "65534", path], check=True)
+        refused = subprocess.run(init, capture_output=True, text=True, check=False)
+
+        assert refused.returncode == 1
+        assert f"{tmp_path / 'models'} belongs to user {os.geteuid()}" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("linter", "files"),
+    [
+        ("hadolint", sorted(PROJECT.glob("docker/*/Dockerfile"))),
+        ("shellcheck", [*PROJECT.glob("scripts/*.sh"), *PROJECT.glob("docker/*/*.sh")]),
+    ],
+)
+def test_linters_find_nothing(linter: str, files: list[Path]) -> None:
+    program = Path(sys.executable).parent / linter
+    if not program.exists():
+        pytest.skip(f"{linter} is not installed: run `make setup` again")
+
+    found = subprocess.run([program, *files], capture_output=True, text=True, check=False)
+
+    assert len(files) >= 2
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 class TestTheImage:
@@ -295,9 +469,8 @@ class TestTheImage:
         images = {s["image"] for n, s in SERVICES.items() if n.startswith("airflow-")}
 
         assert images == {f"laion-airflow:{version}"}
-        assert [name for name, service in SERVICES.items() if "build" in service] == [
-            "airflow-init"
-        ]
+        built = [name for name, service in SERVICES.items() if "build" in service]
+        assert built == ["clickhouse", "airflow-init"]
 
     def test_is_built_on_a_pinned_base(self) -> None:
         assert re.findall("^FROM (.*)$", DOCKERFILE, re.MULTILINE) == [
@@ -336,16 +509,16 @@ class TestTheImage:
         assert "--require-hashes" in DOCKERFILE
 
     def test_has_a_place_for_every_volume(self) -> None:
-        made = re.search(r"mkdir ([a-z ]+) &&", DOCKERFILE)
+        made = re.search(r"mkdir -p ([a-z /]+) \\\n", DOCKERFILE)
         mounted = {
-            mount.partition(":")[2]
+            mount.split(":")[1]
             for service in SERVICES.values()
             if service["image"].startswith("laion-airflow:")
             for mount in service["volumes"]
         }
 
         assert made is not None
-        assert mounted == {f"/opt/airflow/{name}" for name in made[1].split()}
+        assert mounted == {f"/opt/airflow/{name.split('/')[0]}" for name in made[1].split()}
 
 
 def test_the_configuration_of_clickhouse_is_well_formed() -> None:

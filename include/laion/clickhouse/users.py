@@ -12,6 +12,9 @@ import re
 import sys
 from collections.abc import Collection
 
+from clickhouse_connect import get_client
+
+from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_string
 from laion.clickhouse.statements import statement
 from laion.errors import BadSetting, LaionError
@@ -45,12 +48,26 @@ def read_grants(role: str, database: str, extras: Collection[str] = ()) -> list[
     return GRANT.findall(render_user(role, database, "-", extras))
 
 
+def apply_statements(client: Client, sql: str) -> None:
+    """Run statements that each end a line with a semicolon. Raises ClickHouseError."""
+    for text in sql.split(";\n"):
+        code = re.sub(r"^--.*\n", "", text, flags=re.MULTILINE).strip()
+        if code:
+            with typed_errors(f"run {code.splitlines()[0]}"):
+                client.command(code)
+
+
 def main() -> int:
-    """Print the SQL that makes the users; passwords come from LAION_<ROLE>_PASSWORD."""
+    """Print, or run, the SQL that makes the users; passwords come from LAION_<ROLE>_PASSWORD."""
     parser = argparse.ArgumentParser(
         prog="python -m laion.clickhouse.users", description=main.__doc__
     )
     parser.add_argument("--database", required=True, help="that the loader fills")
+    parser.add_argument(
+        "--apply",
+        action="store_true",
+        help="run it as the administrator of CLICKHOUSE_ADMIN_URL, http://user:password@host:8123",
+    )
     for extra in LOADER_EXTRAS:
         parser.add_argument(
             f"--{extra}",
@@ -67,9 +84,16 @@ def main() -> int:
             raise BadSetting(
                 f"{', '.join(sorted(unknown))}: no such role; take of {', '.join(ROLES)}"
             )
-        for role in args.roles:
-            password = os.environ.get(f"LAION_{role.upper()}_PASSWORD", "")
-            print(render_user(role, args.database, password, args.extras), end="\n\n")
+        passwords = {r: os.environ.get(f"LAION_{r.upper()}_PASSWORD", "") for r in args.roles}
+        users = (render_user(r, args.database, passwords[r], args.extras) for r in args.roles)
+        sql = "\n\n".join(users)
+        if not args.apply:
+            print(sql)
+            return 0
+        with typed_errors("accept the administrator"):
+            client = get_client(dsn=os.environ.get("CLICKHOUSE_ADMIN_URL", ""))
+        apply_statements(client, sql + "\n")
+        print(f"Made, or brought up to date: {', '.join(f'laion_{r}' for r in args.roles)}")
     except LaionError as error:
         print(error, file=sys.stderr)
         return 1

@@ -55,6 +55,8 @@ def default_args() -> dict[str, Any]:
         "owner": "laion",
         "retries": settings.retries,
         "retry_policy": LaionRetryPolicy(settings.retry_delay_s),
+        # Of a task that could not tell its error, because its worker was killed.
+        "retry_delay": timedelta(seconds=settings.retry_delay_s),
         "on_failure_callback": alert_failure,
         # What tasks hand on has the URLs of the source, and so perhaps its password.
         "show_return_value_in_logs": False,

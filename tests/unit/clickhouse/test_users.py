@@ -288,3 +288,32 @@ class TestTheCommand:
 
         assert (done.returncode, done.stdout) == (1, "")
         assert says in done.stderr
+
+    def test_run_against_a_server_stops_at_what_it_refuses(
+        self, clickhouse_server: EmbeddedServer
+    ) -> None:
+        """The embedded server cannot make users; what comes before it does."""
+        url = f"http://default:{clickhouse_server.password}@127.0.0.1:{clickhouse_server.port}"
+
+        done = self.run(
+            *("--database", "made_by_users", "--apply", "searcher"),
+            LAION_SEARCHER_PASSWORD="secret",
+            CLICKHOUSE_ADMIN_URL=url,
+        )
+
+        assert done.returncode == 1
+        assert "run CREATE SETTINGS PROFILE OR REPLACE laion_searcher" in done.stderr
+        assert clickhouse_server.password not in done.stdout + done.stderr
+        with clickhouse_server.client() as client:
+            assert client.command("EXISTS DATABASE made_by_users") == 1
+            client.command("DROP DATABASE made_by_users")
+
+    def test_without_an_administrator_says_so(self) -> None:
+        done = self.run(
+            *("--database", "vectors", "--apply", "searcher"),
+            LAION_SEARCHER_PASSWORD="secret",
+            CLICKHOUSE_ADMIN_URL="http://admin:wrong@127.0.0.1:1",
+        )
+
+        assert done.returncode == 1
+        assert "accept the administrator" in done.stderr

@@ -1,0 +1,82 @@
+"""The topology of the Compose stack, really run: Celery workers, one of which is killed at work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+
+from laion.errors import AirflowRefused
+from tests.s3 import S3Server
+from tests.system.compose_stack import AIRFLOW, WORKERS, ComposeStack, missing_programs
+
+RUN_TIMEOUT_S = 300
+CONF = {"dataset": "sample", "shards": "all"}
+ROWS = 12_000
+
+pytestmark = pytest.mark.skipif(
+    bool(missing_programs()), reason=f"not installed: {missing_programs()}"
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[ComposeStack]:
+    with ComposeStack(tmp_path_factory.mktemp("compose"), s3_server) as stack:
+        yield stack
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = RUN_TIMEOUT_S) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_every_service_passes_its_health_check(stack: ComposeStack) -> None:
+    copies = {"postgres": "postgres", "redis": "redis", "clickhouse": "clickhouse"}
+    copies |= {name: name for name in AIRFLOW} | dict.fromkeys(WORKERS, "airflow-worker")
+
+    for name, service in copies.items():
+        check = stack.check_health(name, service)
+        assert check.returncode == 0, (name, check.stdout + check.stderr)
+
+
+def test_a_viewer_looks_and_an_operator_acts(stack: ComposeStack) -> None:
+    viewer, operator = stack.api("viewer"), stack.api("operator")
+
+    for api in (viewer, operator):
+        pages = requests.get(
+            f"{stack.airflow_url}/laion/shards",
+            headers={"Authorization": str(api._session.headers["Authorization"])},
+            timeout=30,
+        )
+        assert pages.status_code == 200
+        with pytest.raises(AirflowRefused, match="403"):
+            api.get("connections")
+    with pytest.raises(AirflowRefused, match="403"):
+        viewer.trigger("laion_ingest", CONF)
+
+
+def test_a_run_survives_a_worker_that_is_killed_at_work(stack: ComposeStack) -> None:
+    api = stack.api("operator")
+    with stack.clickhouse.client(database="laion") as client:
+        run_id = api.trigger("laion_ingest", CONF)
+        published = "SELECT count() FROM shard_status WHERE is_published"
+        wait_for(lambda: client.command("EXISTS shard_status") and client.command(published))
+        wait_for(lambda: stack.is_working("worker2"))
+        killed = stack.kill_worker("worker2")
+
+        assert api.wait_for_run("laion_ingest", run_id, RUN_TIMEOUT_S) == "success"
+        tasks = api.task_instances("laion_ingest", run_id)
+        again = [task for task in tasks if task["try_number"] > 1]
+        print(f"{killed} processes killed; {len(again)} of {len(tasks)} tasks were tried again")
+        assert again
+        counted = client.query("SELECT count(), uniqExact(id) FROM sample").result_rows
+        assert counted == [(ROWS, ROWS)]
+        assert client.command("SELECT count() FROM sample_search") == ROWS
+        assert client.command("SELECT length(encode_text('a cat'))") == 384
+        leftovers = "SELECT count() FROM system.tables WHERE name LIKE '%_staging_%'"
+        assert client.command(leftovers) == 0
+    assert "Contents" not in stack.s3.client().list_objects_v2(Bucket=stack.bucket)
