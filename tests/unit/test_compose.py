@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -341,6 +342,14 @@ class TestTheEnvironment:
         assert EnvironmentVariablesBackend().get_connection("laion_alerts") is None
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that other users may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="laion-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 class TestTheCommands:
     @pytest.mark.parametrize(
         "name", [name for name, s in SERVICES.items() if s.get("command", [""])[0] == "airflow"]
@@ -389,30 +398,30 @@ class TestTheCommands:
     # Importing Airflow's API imports a test client that Airflow does not use.
     @pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
     def test_initialising_can_be_repeated_and_says_what_it_cannot_write(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, open_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
-        programs, passwords = tmp_path / "bin", tmp_path / "auth" / "passwords.json"
+        programs, passwords = open_path / "bin", open_path / "auth" / "passwords.json"
         programs.mkdir()
         for name, script in {
-            "airflow": f'echo "$@" >> {tmp_path}/called',
+            "airflow": f'echo "$@" >> {open_path}/called',
             # The sample's model takes a minute to make; the passwords are made by the real Python.
             "python3": f"""
                 [ "$1" = -c ] && exec {sys.executable} "$@"
-                echo "$@" >> {tmp_path}/called
-                mkdir -p {tmp_path}/built/sample && touch {tmp_path}/built/sample/manifest.json
-                echo {tmp_path}/built/sample""",
+                echo "$@" >> {open_path}/called
+                mkdir -p {open_path}/built/sample && touch {open_path}/built/sample/manifest.json
+                echo {open_path}/built/sample""",
         }.items():
             (programs / name).write_text(f"#!/bin/sh\n{script}\n")
             (programs / name).chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
         for name, value in {
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": passwords,
-            "AIRFLOW_HOME": tmp_path,
-            "LAION_MODELS_DIR": tmp_path / "models",
-            "LAION_UDF_SCRIPTS_DIR": tmp_path / "udf" / "scripts",
-            "LAION_UDF_FUNCTIONS_DIR": tmp_path / "udf" / "functions",
+            "AIRFLOW_HOME": open_path,
+            "LAION_MODELS_DIR": open_path / "models",
+            "LAION_UDF_SCRIPTS_DIR": open_path / "udf" / "scripts",
+            "LAION_UDF_FUNCTIONS_DIR": open_path / "udf" / "functions",
             "AIRFLOW_ADMIN_PASSWORD": "a",
             "AIRFLOW_OPERATOR_PASSWORD": "o",
             "AIRFLOW_VIEWER_PASSWORD": "v",
@@ -420,29 +429,28 @@ class TestTheCommands:
             "CLICKHOUSE_ADMIN_URL": "http://admin:secret@clickhouse:8123",
         }.items():
             monkeypatch.setenv(name, str(value))
-        init = ["bash", str(AIRFLOW_DOCKER / "init.sh")]
+        # Its text, because another user may not be able to read the checkout.
+        init = ["bash", "-c", (AIRFLOW_DOCKER / "init.sh").read_text()]
 
         for _ in range(2):
             subprocess.run(init, check=True)
 
         once = ["db migrate", "-m laion.sample model"]
         once += ["-m laion.clickhouse.users --database laion --apply"]
-        assert (tmp_path / "called").read_text().splitlines() == 2 * once
+        assert (open_path / "called").read_text().splitlines() == 2 * once
         assert SimpleAuthManager.get_passwords() == {"admin": "a", "operator": "o", "viewer": "v"}
         assert stat.S_IMODE(passwords.stat().st_mode) == 0o600
-        assert (tmp_path / "models" / "sample" / "manifest.json").exists()
+        assert (open_path / "models" / "sample" / "manifest.json").exists()
 
-        (tmp_path / "models").chmod(0o555)
+        (open_path / "models").chmod(0o555)
         if os.geteuid() == 0:
-            for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-                path.chmod(0o755)
             init = ["setpriv", "--reuid=65534", "--clear-groups", *init]
-            for path in (tmp_path / "auth", tmp_path / "logs", tmp_path / "udf"):
+            for path in (open_path / "auth", open_path / "logs", open_path / "udf"):
                 subprocess.run(["chown", "-R", "65534", path], check=True)
         refused = subprocess.run(init, capture_output=True, text=True, check=False)
 
         assert refused.returncode == 1
-        assert f"{tmp_path / 'models'} belongs to user {os.geteuid()}" in refused.stderr
+        assert f"{open_path / 'models'} belongs to user {os.geteuid()}" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def build_indexes(
             f"ALTER TABLE {quote_identifier(table)} {', '.join(actions)}",
             settings={"mutations_sync": 0},
         )
-    poll_s, told = POLL_S, time.monotonic()
+    poll_s, told, share = POLL_S, time.monotonic(), 0.0
     while running := _mutations(client, table, bucket):
         for mutation, _, failure in running:
             if failure:
@@ -56,7 +56,9 @@ def build_indexes(
                 )
         if time.monotonic() - told >= PROGRESS_EVERY_S:
             told = time.monotonic()
-            share, seconds = _read_progress(client, table, bucket)
+            now, seconds = _read_progress(client, table, bucket)
+            # Before its work has begun and once it is done, a build is not listed: that tells 0.
+            share = max(share, now)
             log.info("Bucket %d: index %.0f %% built after %.0f s", bucket, 100 * share, seconds)
             on_progress(share)
         time.sleep(poll_s)
