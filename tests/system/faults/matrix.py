@@ -26,8 +26,8 @@ def render(lines: list[dict[str, Any]]) -> str:
     text = [
         "# The fault matrix",
         "",
-        "Written by `make faults`; what is checked after every scenario, and what is not covered, "
-        "is in [reliability.md](reliability.md).",
+        "Rows recorded by the scenarios of `make faults`; what is checked after every scenario, "
+        "and what is not covered, is in [reliability.md](reliability.md).",
         "",
         f"{len(lines)} scenarios, {passed} as promised.",
     ]
