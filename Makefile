@@ -9,8 +9,8 @@
 # make lint   formatting, lint, types, layers
 # make airflows   test the DAGs' form with the oldest and the newest Airflow (needs uv)
 # make bench  measure; figures are ratios within one run
-# make pictures   take the README's pictures anew, by the browser tests
-# make docs   write anew what the docs say of the DAGs and of the errors
+# make pictures   take the README's pictures anew, by the browser tests (needs chromium)
+# make docs   write anew what the docs say of the DAGs, of the errors and of licences
 # make lock   resolve the dependencies of pyproject.toml anew (needs uv)
 
 SHELL := /bin/bash
@@ -79,10 +79,11 @@ bench: setup
 
 pictures: setup
 	@SCREENSHOTS=$(STATE)/screenshots $(PYTHON) -m pytest tests/browser
-	@for name in run shards search; do cp $(STATE)/screenshots/$$name.png docs/images/; done
+	@for name in run shards shards-dark search; do cp $(STATE)/screenshots/$$name.png docs/images/; done
 
 docs: setup
 	@$(PYTHON) scripts/reference.py
+	@$(PYTHON) scripts/licences.py > docs/licences.md
 
 airflows:
 	@bash scripts/airflows.sh

@@ -1,4 +1,4 @@
-"""Prints the licences of the packages of requirements.lock, as docs/licences.md has them."""
+"""Prints docs/licences.md: the licences of what requirements.lock holds. Run by `make docs`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 HEAD = """# Licences
 
-Of the packages in `requirements.lock`, as each declares it; made by `python scripts/licences.py`.
+Of the packages in `requirements.lock`, as each declares it; made by `make docs`.
 The product itself is under the Apache License 2.0.
 
 | package | version | licence |
@@ -22,7 +22,9 @@ def licence_of(name: str) -> str:
     if expression := declared.get("License-Expression"):
         return str(expression)
     classifiers = declared.get_all("Classifier", [])
-    named = [c.rpartition(" :: ")[2] for c in classifiers if c.startswith("License ::")]
+    named = [
+        c.rpartition(" :: ")[2] for c in classifiers if c.startswith("License :: OSI Approved :")
+    ]
     return "; ".join(named) or str(declared.get("License") or "not declared").splitlines()[0]
 
 

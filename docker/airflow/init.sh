@@ -7,7 +7,9 @@ fail() { printf 'laion-init: %s\n' "$1" >&2; exit 1; }
 
 passwords=$AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE
 models=$LAION_MODELS_DIR
-for directory in "$(dirname "$passwords")" "$AIRFLOW_HOME/logs" "$models" \
+# Nothing where staging is on S3.
+staging=$(sed -n 's,^file://,,p' <<< "$LAION_STAGING_URI")
+for directory in "$(dirname "$passwords")" "$AIRFLOW_HOME/logs" "$models" $staging \
   "$LAION_UDF_SCRIPTS_DIR" "$LAION_UDF_FUNCTIONS_DIR"; do
   [ -d "$directory" ] || mkdir -p "$directory" || fail "$directory cannot be made"
   [ -w "$directory" ] || fail "$directory belongs to user $(stat -c %u "$directory") and cannot be \

@@ -162,7 +162,7 @@ class StorageUnreachable(LaionError):
 
 
 class StorageRefused(LaionError):
-    """The S3 of the staging area does not let us in, or has no such bucket."""
+    """The staging area does not let us in: a directory of another user, S3 without the right."""
 
 
 class PortUnavailable(LaionError):

@@ -221,6 +221,10 @@ def _staging(run: Run, survey: Survey, client: Client) -> Iterator[Line]:
     area, capacity = run.staging, run.staging.capacity
     if isinstance(area, DirectoryArea):
         at_once = min(capacity, len(run.specs))
+        try:
+            area.check_writable()
+        except StorageRefused as error:
+            yield Line("staging", "written by workers", str(area.root), "problem", str(error))
         yield _disk(
             "staging disk",
             area.root,

@@ -153,6 +153,11 @@ class Settings(BaseSettings):
     pages_timeout_s: float = Field(
         30, gt=0, description="Seconds that a query of the pages may take."
     )
+    pages_memory: ByteSize = Field(
+        ByteSize(10_000_000_000),
+        gt=0,
+        description="Memory that a query of the pages may take, such as `10GB`.",
+    )
     pictures_mirror: str = Field(
         "",
         description="Where the page Search finds pictures instead of at their own addresses: "

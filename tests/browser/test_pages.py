@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
-import pytest
 import requests
 from fastapi.routing import APIRoute
-from playwright.sync_api import FrameLocator, Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from laion.web.app import Backend, create_app
 from laion.web.security import OWN_REQUEST_HEADER
-from tests.browser.conftest import NARROW, WIDE, Site, keep_screenshot
-from tests.browser.ledger_rows import write_shards
+from tests.browser.conftest import IN_WORK, NARROW, RUN_TIMEOUT_S, WIDE, Site, cell, keep_screenshot
+from tests.browser.ledger_rows import HALF_WAY, write_shards
 
-RUN_TIMEOUT_S = 240
 MS = 1000
-IN_WORK = {"downloading", "converting", "loading"}
 HOSTILE = "<script>window.parent.hacked = 1</script>\"><img src=x onerror='parent.hacked=1'>"
+ATTEMPTS = "SELECT shard, published_attempt FROM shard_status WHERE table = 'sample' ORDER BY shard"
 EMPTY_BACKEND = Backend(
     clickhouse=None,  # type: ignore[arg-type]
     may_read=lambda: None,
@@ -26,64 +23,6 @@ EMPTY_BACKEND = Backend(
     active_runs=frozenset,
     source_urls=lambda dag_id, run_id, shard: {},
 )
-
-
-def cell(frame: FrameLocator, shard: int) -> Locator:
-    return frame.locator(f'.grid .cell[data-shard="{shard}"]')
-
-
-@pytest.fixture(scope="module")
-def loaded(site: Site) -> set[str]:
-    """The sample is loaded by a run from Airflow's form; returns the states the board showed."""
-    page = site.log_in()
-    frame = site.visit(page, "shards?table=sample")
-    keep_screenshot(page, "shards-idle")
-    page.goto(f"{site.info.airflow_url}/dags/laion_ingest")
-    page.get_by_role("button", name="Trigger").first.click()
-    page.get_by_role("dialog").get_by_role("button", name="Trigger").click()
-    expect(page.get_by_role("dialog")).to_be_hidden()
-    frame = site.visit(page, "shards?table=sample")
-    seen: set[str] = set()
-    for _ in range(RUN_TIMEOUT_S):
-        states = frame.locator(".grid .cell").evaluate_all("all => all.map(c => c.dataset.state)")
-        if IN_WORK & set(states) and not IN_WORK & seen:
-            keep_screenshot(page, "shards-running")
-        seen |= set(states)
-        if states.count("validated") == 8:
-            break
-        page.wait_for_timeout(MS)
-    keep_screenshot(page, "shards-loaded")
-    (run,) = site.api.get("dags/laion_ingest/dagRuns")["dag_runs"]
-    state = site.api.wait_for_run("laion_ingest", run["dag_run_id"], RUN_TIMEOUT_S)
-    assert state == "success"
-    page.goto(f"{site.info.airflow_url}/dags/laion_ingest/runs/{run['dag_run_id']}")
-    expect(page.get_by_text("ingest_shard.validate_shard").first).to_be_visible()
-    keep_screenshot(page, "run")
-    page.context.close()
-    return seen
-
-
-@pytest.fixture
-def waiting_run(site: Site) -> Iterator[str]:
-    """A run that is queued and stays so, because its DAG is paused."""
-    _pause(site, True)
-    run_id = site.api.trigger("laion_ingest", {"dataset": "sample"})
-    yield run_id
-    requests.delete(
-        f"{site.info.airflow_url}/api/v2/dags/laion_ingest/dagRuns/{run_id}",
-        headers=dict(site.api._session.headers),
-        timeout=30,
-    ).raise_for_status()
-    _pause(site, False)
-
-
-def _pause(site: Site, is_paused: bool) -> None:
-    requests.patch(
-        f"{site.info.airflow_url}/api/v2/dags/laion_ingest",
-        json={"is_paused": is_paused},
-        headers=dict(site.api._session.headers),
-        timeout=30,
-    ).raise_for_status()
 
 
 class TestBoard:
@@ -116,6 +55,41 @@ class TestBoard:
         expect(frame.locator("#started")).to_contain_text("Started run")
         expect(cell(frame, 5)).to_have_attribute("data-state", "validated", timeout=90 * MS)
         expect(frame.locator("#total-rows")).to_have_text("12,000")
+
+    def test_cells_are_filtered_and_only_the_selected_ones_are_loaded_again(
+        self, site: Site, page: Page, loaded: set[str]
+    ) -> None:
+        frame = site.visit(page, "shards?table=sample")
+        chip = frame.locator(".chip[data-state=validated]")
+        frame.locator(".chip[data-state=queued]").click()
+        expect(frame.locator(".grid .cell.dim")).to_have_count(8)
+        chip.click()
+        expect(frame.locator(".grid .cell.dim")).to_have_count(0)
+        chip.click()
+        expression = frame.locator("#expression")
+        expression.fill("1-2")
+        expect(frame.locator(".grid [aria-selected=true]")).to_have_count(2)
+        cell(frame, 7).click(modifiers=["ControlOrMeta"])
+        expect(expression).to_have_value("1-2,7")
+        expression.fill("1-")
+        expect(expression).to_have_attribute("aria-invalid", "true")
+        expect(frame.locator("#selection")).to_have_text("3 selected")
+        expression.fill("1,7")
+        runs = site.api.get("dags/laion_ingest/dagRuns")["total_entries"]
+        attempts = dict(site.client.query(ATTEMPTS).result_rows)
+
+        frame.get_by_role("button", name="Backfill selected").click()
+        dialog = frame.get_by_role("dialog")
+        expect(dialog.get_by_role("row")).to_contain_text(["why", "1load1,777", "7load1,738"])
+        dialog.get_by_role("button", name="Cancel").click()
+        assert site.api.get("dags/laion_ingest/dagRuns")["total_entries"] == runs
+        frame.get_by_role("button", name="Backfill selected").click()
+        dialog.get_by_role("button", name="Start the run").click()
+
+        run_id = frame.locator("#started a").inner_text()
+        assert site.api.wait_for_run("laion_ingest", run_id, RUN_TIMEOUT_S) == "success"
+        again = dict(site.client.query(ATTEMPTS).result_rows)
+        assert [shard for shard in again if again[shard] != attempts[shard]] == [1, 7]
 
     def test_a_log_opens_in_airflow_itself(self, site: Site, page: Page, loaded: set[str]) -> None:
         frame = site.visit(page, "shards?table=sample#3")
@@ -153,19 +127,17 @@ class TestBoard:
     def test_states_can_be_told_without_colour(
         self, site: Site, page: Page, waiting_run: str
     ) -> None:
-        steps = {
-            "publish done": [*range(140), *range(150, 201)],
-            "download failed": [140, 168, 203],
-            "load failed": [207],
-            "load started": range(208, 212),
-            "convert started": range(212, 215),
-            "download started": range(215, 219),
-            "plan planned": range(219, 280),
-        }
-        write_shards(site.client, "laion400m", waiting_run, steps)
+        write_shards(site.client, "laion400m", waiting_run, HALF_WAY)
         frame = site.visit(page, "shards?table=laion400m")
         expect(frame.locator(".grid .cell")).to_have_count(410)
+        expect(cell(frame, 218)).to_have_attribute("title", "Shard 218: downloading 60 %")
         keep_screenshot(page, "shards")
+        cell(frame, 218).click()
+        expect(frame.locator("#details")).to_contain_text("downloading 60 %")
+        keep_screenshot(page, "shards-running")
+        page.keyboard.press("Escape")
+        cell(frame, 218).blur()
+        page.mouse.move(0, 0)
 
         signs = frame.locator(".grid").evaluate(
             "grid => Object.fromEntries([...grid.querySelectorAll('.cell')].map(c => "
@@ -270,6 +242,44 @@ class TestSearch:
 
         expect(frame.locator("#chosen")).to_contain_text("like row")
         expect(frame.locator("#summary")).to_contain_text("the row's vector")
+
+    def test_filters_let_through_what_they_say(
+        self, site: Site, page: Page, loaded: set[str]
+    ) -> None:
+        frame = site.visit(page, "search?words=a cat&table=sample")
+        expect(frame.locator(".hit")).to_have_count(24)
+
+        def narrow(field: str, value: str) -> None:
+            with page.expect_response(re.compile("/search/results")):
+                if field == "nsfw":
+                    frame.locator("#nsfw").select_option(label=value)
+                else:
+                    frame.locator(f"#{field}").fill(value)
+                    frame.locator(f"#{field}").press("Enter")
+            expect(frame.locator("#results")).not_to_have_attribute("aria-busy", "true")
+
+        def facts(term: str) -> list[str]:
+            return frame.locator(f".hit dt:text-is('{term}') + dd").all_inner_texts()
+
+        narrow("nsfw", "NSFW")
+        expect(frame.locator(".hit .flag")).to_have_text(["nsfw"] * 24)
+        picture = frame.locator(".hit.unsafe img").first
+        expect(picture).to_have_css("filter", re.compile("blur"))
+        frame.get_by_label("Show unsafe pictures").check()
+        expect(picture).to_have_css("filter", "none")
+        keep_screenshot(page, "search-filtered")
+        narrow("nsfw", "any")
+        narrow("licence", "CC0")
+        assert facts("licence") == ["CC0"] * 24
+        usual = float(site.client.command("SELECT round(median(similarity), 2) FROM sample"))
+        narrow("min_similarity", str(usual))
+        assert facts("licence") == ["CC0"] * 24
+        assert min(map(float, facts("similarity"))) >= usual
+        narrow("min_height", "256")
+        assert facts("size") == ["256 × 256"] * 24
+        narrow("min_width", "257")
+        expect(frame.locator("#results")).to_have_text("Nothing passes these filters.")
+        assert {"licence=CC0", f"min_similarity={usual}"} <= set(page.frames[-1].url.split("&"))
 
     def test_the_sql_is_copied_and_runs(self, site: Site, page: Page, loaded: set[str]) -> None:
         frame = site.visit(page, "search?words=a dog&table=sample&limit=12")

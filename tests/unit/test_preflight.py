@@ -90,6 +90,18 @@ def test_the_staging_area_needs_room_for_as_many_shards_as_are_in_flight(
         report.check()
 
 
+def test_a_staging_area_that_cannot_be_written_is_a_problem(
+    run: Run, client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    area = DirectoryArea(tmp_path / "file" / "staging", capacity=2)
+
+    report = check_run(replace(run, staging=area), client, OPTIONS)
+
+    with pytest.raises(PreflightFailed, match=r"cannot be written by user \d+.* LAION_STAGING_URI"):
+        report.check()
+
+
 def test_shards_that_the_source_lacks_are_a_warning_while_one_is_whole(
     run: Run, client: Client, shard_directory: Path
 ) -> None:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from laion.errors import BadSource, DiskFull
+from laion.errors import BadSource, DiskFull, StorageRefused
 from laion.s3 import S3Options
 from laion.storage import (
     STALE_AFTER_S,
@@ -74,6 +75,24 @@ class TestClaim:
 
     def test_claims_are_let_in_up_to_the_capacity(self, area: DirectoryArea) -> None:
         assert all(area.claim("hold", n, attempt(n)) for n in range(3))
+
+    def test_a_directory_of_another_user_is_named_with_both_users(self) -> None:
+        # Not in pytest's own directory, which other users may not enter.
+        with tempfile.TemporaryDirectory() as name:
+            Path(name).chmod(0o555)
+            area = DirectoryArea(Path(name) / "staging", capacity=1)
+            user, is_root = os.geteuid(), os.geteuid() == 0
+            try:
+                if is_root:
+                    os.seteuid(65534)
+                for ask in (lambda: area.claim("hold", 0, attempt(0)), area.check_writable):
+                    with pytest.raises(
+                        StorageRefused,
+                        match=rf"user {os.geteuid()}, .* {name} belongs to user {user}",
+                    ):
+                        ask()
+            finally:
+                os.seteuid(user)
 
     def test_a_claim_above_the_capacity_is_turned_away_and_leaves_nothing(
         self, area: DirectoryArea

@@ -88,6 +88,7 @@ def _limits(settings: Settings) -> dict[str, float]:
         # Reads and nothing else, whatever the connection's user may do.
         "readonly": 2,
         "max_execution_time": settings.pages_timeout_s,
+        "max_memory_usage": int(settings.pages_memory),
         "max_result_rows": MAX_RESULT_ROWS,
     }
 

@@ -24,6 +24,7 @@ from laion.orchestration.context import (
 )
 from laion.orchestration.origin import task_origin
 from laion.orchestration.params import IngestRequest
+from laion.orchestration.udfs import foresee_deployment
 from laion.preflight import Line, Run, check_run
 from laion.settings import get_settings
 from laion.shards import ShardSpec, format_shards, parse_shards
@@ -104,7 +105,7 @@ def preflight(specs_json: list[dict[str, Any]]) -> list[dict[str, str]]:
             converts_at_once=settings.max_parallel_converts,
         )
         report = check_run(run, client, survey_options(urls))
-    report = replace(report, lines=(*report.lines, _alerts()))
+    report = replace(report, lines=(*report.lines, foresee_deployment(request), _alerts()))
     log.info("Before the first shard:\n%s", report.as_table())
     report.check()
     return report.to_json()

@@ -13,10 +13,11 @@ from laion.clickhouse.client import Client
 from laion.clickhouse.publish import table_exists
 from laion.datasets import load_profile
 from laion.encoders.model import ModelDirectory
-from laion.errors import UdfCheckFailed, UdfsNotPossible
+from laion.errors import BadModel, UdfCheckFailed, UdfsNotPossible
 from laion.orchestration.lineage import FUNCTIONS, tell
 from laion.orchestration.params import IngestRequest
 from laion.orchestration.udf_hosts import find_targets, open_clients, open_hosts
+from laion.preflight import Line
 from laion.settings import Settings, get_settings
 from laion.udf.checks import Expectation, check_functions
 from laion.udf.deploy import deploy_version, missing_functions
@@ -63,6 +64,22 @@ def deploy_udfs() -> dict[str, Any]:
     }
     tell(FUNCTIONS, dataset=request.dataset, **result)
     return result
+
+
+def foresee_deployment(request: IngestRequest) -> Line:
+    """Say whether the last task of a run will find the model that it deploys."""
+    settings = get_settings()
+    if not request.deploy_udfs:
+        return Line("functions", "", "not asked for")
+    try:
+        find_targets(settings)
+        model, _ = _find_model(request.dataset, settings)
+    except UdfsNotPossible as error:
+        return Line("functions", "", "not possible here", note=f"deploy_udfs skips itself: {error}")
+    except BadModel as error:
+        note = f"{error} Or start the run with deploy_udfs off."
+        return Line("functions", "a model", "none", "problem", note)
+    return Line("functions", "a model", model.manifest.name)
 
 
 def smoke_test(table: str, dataset: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Collection, Iterator
@@ -11,7 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from laion.errors import StorageRefused
 from laion.storage.area import KEPT, STALE_AFTER_S, StagingArea, Workspace
+
+REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
 
 
 class InPlace(Workspace):
@@ -40,11 +45,34 @@ class DirectoryArea(StagingArea):
 
     def claim(self, table: str, shard: int, attempt: str) -> bool:
         mine = self.directory(table, shard, attempt)
-        mine.mkdir(parents=True)
+        with self._refusal_as_error():
+            mine.mkdir(parents=True)
         if sum(1 for _ in self._attempts()) > self.capacity:
             mine.rmdir()
             return False
         return True
+
+    def check_writable(self) -> None:
+        """Make a directory in the area and take it away again. Raises StorageRefused, OSError."""
+        probe = self.root / f".probe-{secrets.token_hex(4)}"
+        with self._refusal_as_error():
+            probe.mkdir(parents=True)
+        probe.rmdir()
+
+    @contextmanager
+    def _refusal_as_error(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in REFUSALS:
+                raise
+            place = next(p for p in Path(error.filename).parents if os.access(p, os.F_OK))
+            owner = place.stat().st_uid
+            raise StorageRefused(
+                f"the staging area {self.root} cannot be written by user {os.geteuid()}, as whom "
+                f"this runs: {error.strerror}; {place} belongs to user {owner}. Give it to user "
+                f"{os.geteuid()}, or point LAION_STAGING_URI at a directory of theirs"
+            ) from error
 
     def adopt(self, table: str, shard: int, earlier: str, attempt: str) -> bool:
         mine = self.directory(table, shard, attempt)

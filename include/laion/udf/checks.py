@@ -101,8 +101,9 @@ def _call_all_processes(
             answers = list(threads.map(call, range(pool_size)))
     except ClickHouseError as error:
         raise UdfCheckFailed(
-            f"{function} cannot be called: {error}. The server's log says more; often its Python "
-            "lacks onnxruntime, tokenizers, Pillow or numpy, or it cannot read the model."
+            f"{function} cannot be called: {error}. The server's log says more; often there is no "
+            "Python where LAION_UDF_PYTHON says, or it lacks onnxruntime, tokenizers, Pillow or "
+            "numpy, or it cannot read the model."
         ) from error
     if any(len(vectors) != len(texts) for vectors in answers):
         raise UdfCheckFailed(f"{function} answers another number of rows than it is asked.")

@@ -15,7 +15,7 @@ from laion.clickhouse.identifiers import IDENTIFIER_PATTERN, search_table
 from laion.clickhouse.publish import table_exists
 from laion.clickhouse.search import Filters, Hit, SearchResult, Target, search
 from laion.clickhouse.statements import statement
-from laion.errors import BadRequest, ClickHouseError, SearchTableMissing
+from laion.errors import BadRequest, ClickHouseBusy, ClickHouseError, SearchTableMissing
 from laion.web.board import TableChoice, has_ledger
 from laion.web.encoding import Encoding
 
@@ -157,8 +157,8 @@ def _search(client: Client, request: SearchRequest, target: Target, method: str)
 
     try:
         return run()
-    except ClickHouseError:
-        if "text" not in target.parameters:
+    except ClickHouseError as error:
+        if "text" not in target.parameters or isinstance(error, ClickHouseBusy):
             raise
         # A killed process of encode_text fails one query before another takes its place.
         return run()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from laion.errors import BadModel, UdfsNotPossible
+from laion.orchestration.params import IngestRequest, ingest_params
 from laion.orchestration.udf_hosts import find_targets
-from laion.orchestration.udfs import _find_model
-from laion.settings import Settings
+from laion.orchestration.udfs import _find_model, foresee_deployment
+from laion.settings import Settings, get_settings
 
 
 def test_a_dataset_of_an_unknown_model_has_no_functions() -> None:
@@ -46,3 +49,25 @@ def test_the_server_may_see_the_models_elsewhere(tmp_path: Path) -> None:
     )
 
     assert (model.path, server_path) == (tmp_path / "sample", "/srv/models/sample")
+
+
+@pytest.fixture
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One that may deploy, with an empty directory of models."""
+    for name in ("MODELS_DIR", "UDF_SCRIPTS_DIR", "UDF_FUNCTIONS_DIR"):
+        monkeypatch.setenv(f"LAION_{name}", str(tmp_path))
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+def test_a_model_that_is_missing_at_the_end_is_told_at_the_start(installation: None) -> None:
+    params = {name: param.value for name, param in ingest_params().items()}
+    asked = IngestRequest.from_params({**params, "dataset": "laion400m"})
+
+    line = foresee_deployment(asked)
+
+    assert line.verdict == "problem"
+    assert "`python -m laion.encoders fetch`. Or start the run with deploy_udfs off." in line.note
+    assert foresee_deployment(replace(asked, deploy_udfs=False)).verdict == "ok"
+    assert foresee_deployment(replace(asked, dataset="clip_retrieval")).verdict == "ok"

@@ -169,7 +169,7 @@ def test_a_failed_check_brings_the_previous_version_back(target: Target) -> None
 
 
 def test_a_first_deployment_that_fails_leaves_nothing(target: Target) -> None:
-    with pytest.raises(UdfCheckFailed, match="cannot be called"):
+    with pytest.raises(UdfCheckFailed, match="no Python where LAION_UDF_PYTHON says"):
         target.deploy(target.version(python="/nowhere/python"))
 
     assert target.files() == {}

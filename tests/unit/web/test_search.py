@@ -16,11 +16,13 @@ from PIL import Image
 from laion.clickhouse import builds
 from laion.clickhouse.ledger import Ledger
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
+from laion.clickhouse.search import Target
 from laion.clickhouse.sizing import IndexOptions
 from laion.encoders.text import load_text_encoder
+from laion.errors import ClickHouseBusy
 from laion.web.app import Backend, create_app
 from laion.web.encoding import MAX_PICTURE_BYTES
-from laion.web.search import PictureMirror
+from laion.web.search import PictureMirror, SearchRequest, _search
 from laion.web.security import OWN_REQUEST_HEADER
 from tests.conftest import FreshDatabase
 from tests.models import DIMENSION, write_model
@@ -176,6 +178,25 @@ class TestMethods:
         again = searched.query(found["runs"]["index"]["sql"]).result_rows
 
         assert [row[0] for row in again] == [hit["id"] for hit in found["hits"]]
+
+    def test_a_search_that_took_more_than_it_may_is_not_asked_again(
+        self, searched: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        query, asked = searched.query, 0
+
+        def with_little_memory(text: str, **options: Any) -> Any:
+            nonlocal asked
+            if "text" in options["parameters"]:
+                asked += 1
+                options["settings"] = {**options["settings"], "max_memory_usage": 1}
+            return query(text, **options)
+
+        monkeypatch.setattr(searched, "query", with_little_memory)
+        words = Target("arrayMap(x -> length({text:String}) / x, range(1, 9))", {"text": "a cat"})
+
+        with pytest.raises(ClickHouseBusy, match="MEMORY_LIMIT_EXCEEDED"):
+            _search(searched, SearchRequest(table=TABLE), words, "exact")
+        assert asked == 1
 
     def test_an_unknown_row_is_told(self, pages: TestClient) -> None:
         answer = pages.get("/search/results", params={"table": TABLE, "like": 10**9})
