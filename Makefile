@@ -6,8 +6,9 @@
 # make env    make .env, the secrets of docker-compose.yaml, unless it exists
 # make stack  start docker-compose.yaml with Docker, after checking .env and ports
 # make celery the same topology without Docker, as a test: PostgreSQL, Redis, S3, a worker killed
+# make images what the Docker images hold, installed and run without Docker, as a test
 # make lint   formatting, lint, types, layers
-# make airflows   test the DAGs' form with the oldest and the newest Airflow (needs uv)
+# make airflows   install the wheel beside the oldest and the newest Airflow and test it there (needs uv)
 # make bench  measure; figures are ratios within one run
 # make pictures   take the README's pictures anew, by the browser tests (needs chromium)
 # make docs   write anew what the docs say of the DAGs, of the errors and of licences
@@ -20,7 +21,7 @@ STAMP := $(VENV)/.complete
 STATE := .state
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test faults rehearse lint bench pictures docs lock env airflows stack celery
+.PHONY: help setup demo up down test faults rehearse lint bench pictures docs lock env airflows stack celery images
 
 help:
 	@sed -n 's/^# make /make /p' $(MAKEFILE_LIST)
@@ -67,6 +68,9 @@ stack:
 
 celery: setup
 	@$(PYTHON) -m pytest -s tests/system/test_celery.py
+
+images: setup
+	@$(PYTHON) -m pytest -s -m images tests/system/test_images.py
 
 bench: setup
 	@$(PYTHON) -m bench

@@ -34,6 +34,10 @@ POSTGRES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/nonexis
 REDIS = shutil.which("redis-server")
 WORKERS = ("worker1", "worker2")
 AIRFLOW = ("airflow-apiserver", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
+ENTRY_POINTS = {
+    "laion-health": [sys.executable, str(PROJECT / "docker" / "airflow" / "health.py")],
+    "laion-init": ["bash", str(PROJECT / "docker" / "airflow" / "init.sh")],
+}
 READY_S = 180
 VARIABLE = re.compile(r"\$\{(\w+)(?::[?-]([^}]*))?\}")
 
@@ -56,10 +60,16 @@ def missing_programs() -> str:
 
 @dataclass
 class ComposeStack:
-    """Below `state`; a context manager. Workers share no directory: `s3` is their staging area."""
+    """Below `state`; a context manager. Workers share no directory: `s3` is their staging area.
+
+    `programs` is where the services of Airflow have their programs, and `udf_python` the Python of
+    ClickHouse: those of this environment, or of an image.
+    """
 
     state: Path
     s3: S3Server
+    programs: Path = Path(sys.executable).parent
+    udf_python: Path = Path(sys.executable)
     processes: dict[str, Process] = field(default_factory=dict)
     _exits: ExitStack = field(default_factory=ExitStack)
 
@@ -119,7 +129,7 @@ class ComposeStack:
         self._start_redis()
         self._start_sample()
         init = subprocess.run(
-            ["bash", PROJECT / "docker" / "airflow" / "init.sh"],
+            self._at_entry_point(self.services["airflow-init"]["command"]),
             env=self.environment("airflow-init"),
             capture_output=True,
             text=True,
@@ -155,9 +165,7 @@ class ComposeStack:
         """Run a service's health check."""
         kind, *words = self.services[service]["healthcheck"]["test"]
         assert kind == "CMD"
-        command = [self._at_home(word) for word in words]
-        if command[0] == "laion-health":
-            command[:1] = [sys.executable, str(PROJECT / "docker" / "airflow" / "health.py")]
+        command = self._at_entry_point([self._at_home(word) for word in words])
         if command[0] == "pg_isready":
             command[0] = str(POSTGRES / "pg_isready")
             command.append(f"--port={self.ports['postgres']}")
@@ -167,6 +175,20 @@ class ComposeStack:
             word.replace("redis-cli", f"redis-cli -p {self.ports['redis']}") for word in command
         ]
         return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    def check_all_healthy(self) -> None:
+        """Run the health check of everything that is running."""
+        copies = {"postgres": "postgres", "redis": "redis", "clickhouse": "clickhouse"}
+        copies |= {name: name for name in AIRFLOW} | dict.fromkeys(WORKERS, "airflow-worker")
+        for name, service in copies.items():
+            check = self.check_health(name, service)
+            assert check.returncode == 0, (name, check.stdout + check.stderr)
+
+    def _at_entry_point(self, command: list[str]) -> list[str]:
+        """Put the checkout's files in the place of the image's commands, unless it is an image."""
+        if (self.programs / command[0]).exists():
+            return [str(self.programs / command[0]), *command[1:]]
+        return [*ENTRY_POINTS.get(command[0], command[:1]), *command[1:]]
 
     def environment(self, service: str, name: str = "") -> dict[str, str]:
         """The environment of a service's process; `name` tells copies of it apart."""
@@ -186,7 +208,7 @@ class ComposeStack:
             **os.environ,
             **own,
             **QUICKLY,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{self.programs}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
@@ -199,7 +221,7 @@ class ComposeStack:
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "LAION_SCRATCH_DIR": str(home / "scratch"),
             "LAION_WORKER_NAME": f"{name}@{os.uname().nodename}",
-            "LAION_UDF_PYTHON": sys.executable,
+            "LAION_UDF_PYTHON": str(self.udf_python),
             "TMPDIR": str(self.state),
         }
 
@@ -298,7 +320,7 @@ class ComposeStack:
     def _start_sample(self) -> None:
         self.ports["sample"] = free_port()
         command = [
-            sys.executable,
+            str(self.programs / "python"),
             "-m",
             "laion.sample",
             "serve",
