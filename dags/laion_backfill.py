@@ -33,10 +33,10 @@ from airflow.sdk import dag, task
 
 from laion.backfill import RUN_PREFIX
 from laion.orchestration.defaults import Tag, Timeout, default_args
-from laion.orchestration.lazy import import_later
+from laion.orchestration.lazy import LaterModule
 from laion.orchestration.params import backfill_params
 
-backfill = import_later("laion.orchestration.backfill")
+backfill = LaterModule("laion.orchestration.backfill")
 
 POLL_S = 15
 

@@ -38,16 +38,16 @@ from laion.orchestration.defaults import (
     default_args,
     shard_task,
 )
-from laion.orchestration.lazy import import_later
+from laion.orchestration.lazy import LaterModule
 from laion.orchestration.lineage import BASE_TABLE, FUNCTIONS, SEARCH_TABLE
 from laion.orchestration.links import add_shard_links
 from laion.orchestration.params import ingest_params
 from laion.settings import get_settings
 
-ingest = import_later("laion.orchestration.ingest")
-planning = import_later("laion.orchestration.planning")
-search_index = import_later("laion.orchestration.search_index")
-udfs = import_later("laion.orchestration.udfs")
+ingest = LaterModule("laion.orchestration.ingest")
+planning = LaterModule("laion.orchestration.planning")
+search_index = LaterModule("laion.orchestration.search_index")
+udfs = LaterModule("laion.orchestration.udfs")
 
 SETTINGS = get_settings()
 

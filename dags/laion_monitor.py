@@ -32,10 +32,10 @@ from typing import Any
 from airflow.sdk import dag, task
 
 from laion.orchestration.defaults import Tag, Timeout, default_args
-from laion.orchestration.lazy import import_later
+from laion.orchestration.lazy import LaterModule
 from laion.orchestration.params import monitor_params
 
-monitor = import_later("laion.orchestration.monitor")
+monitor = LaterModule("laion.orchestration.monitor")
 
 
 @dag(

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Self
 
-from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.client import Client, insert_rows, typed_errors
 from laion.clickhouse.ledger import TaskOrigin
 from laion.clickhouse.sizing import IndexOptions
 from laion.clickhouse.statements import statement
@@ -212,12 +212,7 @@ class Builds:
 
     def _insert(self, table: str, row: dict[str, Any]) -> None:
         with typed_errors(f"write to {table}"):
-            self.client.insert(
-                table,
-                [list(row.values())],
-                column_names=list(row),
-                settings={"async_insert": 0},
-            )
+            insert_rows(self.client, table, [row])
 
     def _rows(self, name: str, **parameters: Any) -> Sequence[Sequence[Any]]:
         with typed_errors("read the builds of the search table"):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError as DriverError
 from clickhouse_connect.driver.exceptions import OperationalError
 from urllib3.exceptions import HTTPError
 
+from laion.clickhouse.identifiers import quote_identifier
 from laion.errors import (
     ClickHouseAuthFailed,
     ClickHouseBusy,
@@ -18,7 +21,7 @@ from laion.errors import (
     ClickHouseUnreachable,
 )
 
-__all__ = ["DRIVER_ERRORS", "Client", "as_typed_error", "typed_errors"]
+__all__ = ["DRIVER_ERRORS", "Client", "as_typed_error", "insert_rows", "typed_errors"]
 
 DRIVER_ERRORS = (DriverError, HTTPError, OSError)
 
@@ -53,6 +56,24 @@ def typed_errors(doing: str) -> Iterator[None]:
         raise as_typed_error(error, doing) from error
 
 
+def insert_rows(client: Client, table: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows of equal columns, at once: JSON's types, numpy's numbers and datetimes in UTC.
+
+    The driver's own insert imports pandas, 0.4 CPU seconds in every process, and asks the server
+    for the table's structure first.
+    """
+    if not rows:
+        return
+    text = "\n".join(json.dumps(row, default=_as_json, ensure_ascii=False) for row in rows)
+    client.raw_insert(
+        quote_identifier(table),
+        column_names=list(rows[0]),
+        insert_block=text.encode(errors="replace"),
+        fmt="JSONEachRow",
+        settings={"async_insert": 0},
+    )
+
+
 def as_typed_error(error: Exception, doing: str) -> ClickHouseError:
     """Return the type that an error of the driver or of the connection stands for."""
     code = getattr(error, "code", None)
@@ -79,6 +100,10 @@ def as_typed_error(error: Exception, doing: str) -> ClickHouseError:
             f"Airflow connection and that the server is up. {text}"
         )
     return ClickHouseError(f"ClickHouse failed to {doing}: {text}")
+
+
+def _as_json(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def _first_line(error: Exception) -> str:

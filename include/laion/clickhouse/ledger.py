@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.client import Client, insert_rows, typed_errors
 from laion.clickhouse.statements import statement
 
 STAGES = ("plan", "download", "convert", "load", "validate", "publish")
@@ -199,6 +199,10 @@ class Ledger:
         )
         return [row[0] for row in rows if row[0] != event.attempt]
 
+    def are_moving(self, attempts: Sequence[str], quiet_s: int) -> bool:
+        """Return whether a task is at work on one of these, or was less than `quiet_s` ago."""
+        return bool(self.rows("moving_attempts", attempts=list(attempts), quiet_s=quiet_s))
+
     def last_files(self, table: str, shard: int) -> dict[str, dict[str, Any]]:
         """Return what the last download of a shard fetched, by role; nothing when none did."""
         rows = self.rows("last_files", table=table, shard=shard)
@@ -212,12 +216,7 @@ class Ledger:
     def insert(self, table: str, rows: list[dict[str, Any]]) -> None:
         """Write rows of equal columns into one of the ledger's tables. Raises ClickHouseError."""
         with typed_errors("write to the ledger"):
-            self.client.insert(
-                table,
-                [list(row.values()) for row in rows],
-                column_names=list(rows[0]),
-                settings={"async_insert": 0},
-            )
+            insert_rows(self.client, table, rows)
 
     def rows(self, name: str, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Return what the statement `sql/<name>.sql` finds. Raises ClickHouseError."""

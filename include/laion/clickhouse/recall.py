@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from laion.clickhouse.builds import BuildPlan, Builds
-from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.client import Client, insert_rows, typed_errors
 from laion.clickhouse.recall_queries import KINDS, StandingQuery, standing_queries
 from laion.clickhouse.search import SearchProfile, as_parameter
 from laion.clickhouse.statements import statement
@@ -354,7 +354,7 @@ def _record(
         }
         for result in results
     ]
-    _insert(builds.client, "recall_history", history)
+    insert_rows(builds.client, "recall_history", history)
     if accepted:
         worst = {
             column: min(r.at_10 for r in results if r.column == column)
@@ -372,14 +372,4 @@ def _record(
             }
             for result in results
         }
-        _insert(builds.client, "search_profiles", list(profiles.values()))
-
-
-def _insert(client: Client, table: str, rows: list[dict[str, object]]) -> None:
-    if rows:
-        client.insert(
-            table,
-            [list(row.values()) for row in rows],
-            column_names=list(rows[0]),
-            settings={"async_insert": 0},
-        )
+        insert_rows(builds.client, "search_profiles", list(profiles.values()))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import laion
-from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.client import Client, insert_rows, typed_errors
 from laion.clickhouse.cluster import check_cluster, ensure_distributed
 from laion.clickhouse.identifiers import quote_identifier, quote_string
 from laion.clickhouse.statements import statement
@@ -156,9 +156,5 @@ def ensure_ledger(client: Client) -> None:
             for version, name in MIGRATIONS:
                 if version > found:
                     client.command(statement(name))
-            client.insert(
-                "schema_version",
-                [[SCHEMA_VERSION, laion.__version__]],
-                column_names=["version", "made_by"],
-                settings={"async_insert": 0},
-            )
+            row = {"version": SCHEMA_VERSION, "made_by": laion.__version__}
+            insert_rows(client, "schema_version", [row])

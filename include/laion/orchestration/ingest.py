@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -49,25 +50,27 @@ from laion.urls import is_s3
 
 log = logging.getLogger(__name__)
 
-WAIT_FOR_ROOM_S = 10
+WAIT_FOR_ROOM_S = 60
+"""How long a download waits in its process; starting one costs more than this waiting does."""
+ASK_FOR_ROOM_EVERY_S = 2
+QUIET_S = 10
+"""When nothing of what is staged has moved for so long, it may lack the workers we hold."""
+COME_BACK_AFTER_S = 10
 ATTEMPT_BYTES = 4
 
 
 def download(spec_json: dict[str, Any]) -> dict[str, Any]:
     """Fetch a shard's files into the staging area (a `file://` source is left where it is).
 
-    Goes on with what earlier tries of this run have fetched, be they killed ones. Waits, without
-    holding a worker, while the staging area is full.
+    Goes on with what earlier tries of this run have fetched, be they killed ones. Waits while the
+    staging area is full, for a minute at a time, then lets others have the worker.
     """
     spec = ShardSpec.from_json(spec_json)
     area = staging_area()
     attempt = secrets.token_hex(ATTEMPT_BYTES)
     with _shard_task(spec, "download", attempt) as (ledger, start):
-        if not (_take_over(ledger, area, start) or area.claim(spec.table, spec.shard, attempt)):
-            for freed in free_places(ledger, area):
-                log.warning("Removed what was left of %s", freed)
-            log.info("%s waits: %d shards are staged already.", spec.label, area.capacity)
-            later = datetime.now(UTC) + timedelta(seconds=WAIT_FOR_ROOM_S)
+        if not (_take_over(ledger, area, start) or _find_room(ledger, area, start)):
+            later = datetime.now(UTC) + timedelta(seconds=COME_BACK_AFTER_S)
             raise AirflowRescheduleException(later)  # type: ignore[no-untyped-call]
         with (
             _freeing_on_final_failure(ledger, area, start),
@@ -248,6 +251,25 @@ def _bring(files: ShardFiles, work: Workspace) -> ShardFiles:
     with ThreadPoolExecutor(len(files.paths)) as pool:
         paths = pool.map(work.bring, files.paths.values())
         return replace(files, paths={r: str(p) for r, p in zip(files.paths, paths, strict=True)})
+
+
+def _find_room(ledger: Ledger, area: StagingArea, start: ShardEvent) -> bool:
+    """Take a place in the staging area, waiting for one while the shards there make progress.
+
+    Returns False after a while, or when they make none: they may be waiting for our worker.
+    """
+    if area.claim(start.table, start.shard, start.attempt):
+        return True
+    for freed in free_places(ledger, area):
+        log.warning("Removed what was left of %s", freed)
+    log.info("Waiting: %d shards are staged already.", area.capacity)
+    give_up = time.monotonic() + WAIT_FOR_ROOM_S
+    while not area.claim(start.table, start.shard, start.attempt):
+        staged = [attempt for _, _, attempt in area.attempts()]
+        if time.monotonic() > give_up or not ledger.are_moving(staged, QUIET_S):
+            return False
+        time.sleep(ASK_FOR_ROOM_EVERY_S)
+    return True
 
 
 def _take_over(ledger: Ledger, area: StagingArea, start: ShardEvent) -> bool:

@@ -195,6 +195,7 @@ class Stack:
             "password": password,
             "schema": "default",
         }
+        parallelism = max(4, 2 * (os.cpu_count() or 1))
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         return {
             **os.environ,
@@ -205,7 +206,13 @@ class Stack:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__MAX_MAP_LENGTH": "5000",
-            "AIRFLOW__CORE__PARALLELISM": str(max(4, 2 * (os.cpu_count() or 1))),
+            "AIRFLOW__CORE__PARALLELISM": str(parallelism),
+            # Or else those that wait for room in the staging area take the others' places.
+            "LAION_MAX_PARALLEL_DOWNLOADS": str(min(4, parallelism // 2)),
+            # When a supervisor misses the end of its task, it looks again after this.
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+            "AIRFLOW__SCHEDULER__MP_START_METHOD": "forkserver",
+            "AIRFLOW__SCHEDULER__MP_FORKSERVER_PRELOAD": "laion.orchestration.preload",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{airflow_url}/execution/",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": airflow_url.rpartition(":")[2],

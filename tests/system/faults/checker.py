@@ -30,7 +30,7 @@ EVERYTHING = (
     "id, url, caption, NSFW, similarity, image_embedding, text_embedding, shard, LICENSE, width, "
     "height, original_width, original_height, key"
 )
-READ_EVERY_S = 0.01
+READ_EVERY_S = 0.05
 
 Seen = tuple[int, int, int]
 """What a reader sees of a shard: rows, distinct ids, a hash of everything."""

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from laion.clickhouse.client import as_typed_error, typed_errors
+from laion.clickhouse.client import as_typed_error, insert_rows, typed_errors
 from laion.errors import (
     ClickHouseAuthFailed,
     ClickHouseBusy,
@@ -102,3 +106,49 @@ def test_an_error_without_text_is_told_by_its_name() -> None:
 def test_other_errors_pass_through() -> None:
     with pytest.raises(KeyError), typed_errors("answer"):
         raise KeyError("x")
+
+
+class TestInsertRows:
+    def test_every_value_arrives_as_it_is(self, client: Client) -> None:
+        client.command(
+            "CREATE TABLE t (s String, h UInt64, f Float64, b Bool, at DateTime64(6, 'UTC'), "
+            "v Array(Float32)) ENGINE = MergeTree ORDER BY s"
+        )
+        at = datetime(2026, 1, 2, 3, 4, 5, 678901)
+        row = {
+            "s": "a\n'é'\t\\ \u2028\0",
+            "h": 2**64 - 1,
+            "f": 0.1,
+            "b": True,
+            "at": at,
+            "v": [0.5],
+        }
+
+        insert_rows(client, "t", [row, {**row, "s": "\ud800", "f": np.float32(0.25)}])
+        insert_rows(client, "t", [])
+
+        found = client.query("SELECT * FROM t ORDER BY f").result_rows
+        assert found == [tuple(row.values()), ("?", 2**64 - 1, 0.25, True, at, [0.5])]
+
+    def test_a_process_that_inserts_and_asks_does_not_load_pandas(
+        self, client: Client, clickhouse_server: EmbeddedServer
+    ) -> None:
+        client.command("CREATE TABLE t (a UInt8) ENGINE = MergeTree ORDER BY a")
+        program = (
+            "import sys, clickhouse_connect\n"
+            "from laion.clickhouse.client import insert_rows\n"
+            "client = clickhouse_connect.get_client(\n"
+            "    host='127.0.0.1', port=int(sys.argv[1]), "
+            "password=sys.argv[2], database=sys.argv[3]\n"
+            ")\n"
+            "insert_rows(client, 't', [{'a': 1}])\n"
+            "client.command('SELECT 1')\n"
+            "print(client.query('SELECT a FROM t').result_rows, 'pandas' in sys.modules)\n"
+        )
+        server = [str(clickhouse_server.port), clickhouse_server.password, str(client.database)]
+
+        done = subprocess.run(
+            [sys.executable, "-c", program, *server], capture_output=True, text=True, check=True
+        )
+
+        assert done.stdout.strip() == "[(1,)] False"

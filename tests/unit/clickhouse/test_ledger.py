@@ -355,3 +355,20 @@ class TestFiles:
 
             assert status(ledger, 1)["last_state"] == "started"
             assert rows(ledger, "bytes") == [(0,), (500,)]
+
+
+class TestMoving:
+    def test_one_at_work_moves_however_long_it_takes(self, ledger: Ledger) -> None:
+        record(ledger, 1, "download started", "download done", "convert started")
+
+        assert ledger.are_moving([FIRST], quiet_s=0)
+
+    def test_one_between_two_tasks_moves_for_a_while(self, ledger: Ledger) -> None:
+        record(ledger, 1, "download started", "download done")
+
+        assert ledger.are_moving([FIRST, SECOND], quiet_s=60)
+        assert not ledger.are_moving([FIRST, SECOND], quiet_s=0)
+
+    def test_unknown_ones_do_not(self, ledger: Ledger) -> None:
+        assert not ledger.are_moving([SECOND], quiet_s=60)
+        assert not ledger.are_moving([], quiet_s=60)
