@@ -7,6 +7,7 @@ embedded one (with one user), S3 is moto's server, the sample has its own web se
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +42,8 @@ ENTRY_POINTS = {
     "laion-init": ["bash", str(PROJECT / "docker" / "airflow" / "init.sh")],
 }
 READY_S = 180
+ARRIVAL_S = 0.5
+"""For what a worker has sent before it was held."""
 VARIABLE = re.compile(r"\$\{(\w+)(?::[?-]([^}]*))?\}")
 
 QUICKLY = {
@@ -145,21 +150,32 @@ class ComposeStack:
     def start_worker(self, name: str) -> None:
         self._start_airflow(name, "airflow-worker", "--celery-hostname", f"{name}@%h")
 
-    def kill_worker(self, name: str) -> int:
-        """Kill a worker and everything it has started; return how many processes that were."""
-        started = self.processes.pop(name)
-        worker = psutil.Process(started.pid)
-        family = [worker, *worker.children(recursive=True)]
+    def kill_at_work(self, name: str, running: Callable[[], Collection[int]]) -> int:
+        """Kill a worker and everything it has started, if it is at work on a task.
+
+        `running` returns the process ids of tasks that have begun and not ended. The worker is held
+        while it is asked, so that no task ends meanwhile. Returns how many processes were killed.
+        """
+        held = self._family(name)
+        for process in held:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        time.sleep(ARRIVAL_S)
+        if not {process.pid for process in held} & set(running()):
+            for process in held:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+            return 0
+        family = self._family(name)
         for process in family:
             process.kill()
         psutil.wait_procs(family[1:])
-        started.stop()
+        self.processes.pop(name).stop()
         return len(family)
 
-    def is_working(self, name: str) -> bool:
-        """Whether a worker runs a task right now: then it has children of children."""
-        pool = psutil.Process(self.processes[name].pid).children()
-        return any(process.children() for process in pool)
+    def _family(self, name: str) -> list[psutil.Process]:
+        worker = psutil.Process(self.processes[name].pid)
+        return [worker, *worker.children(recursive=True)]
 
     def check_health(self, name: str, service: str) -> subprocess.CompletedProcess[str]:
         """Run a service's health check."""

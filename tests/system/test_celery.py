@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from laion.errors import AirflowRefused
+from laion.sample.airflow_api import AirflowApi
 from tests.s3 import S3Server
 from tests.system.compose_stack import ComposeStack, missing_programs
 
@@ -32,6 +33,11 @@ def wait_for(condition: Callable[[], object], timeout_s: float = RUN_TIMEOUT_S) 
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def running_pids(api: AirflowApi, run_id: str) -> set[int]:
+    tasks = api.task_instances("laion_ingest", run_id)
+    return {task["pid"] for task in tasks if task["state"] == "running"}
 
 
 def test_every_service_passes_its_health_check(stack: ComposeStack) -> None:
@@ -60,8 +66,14 @@ def test_a_run_survives_a_worker_that_is_killed_at_work(stack: ComposeStack) -> 
         run_id = api.trigger("laion_ingest", CONF)
         published = "SELECT count() FROM shard_status WHERE is_published"
         wait_for(lambda: client.command("EXISTS shard_status") and client.command(published))
-        wait_for(lambda: stack.is_working("worker2"))
-        killed = stack.kill_worker("worker2")
+        killed = 0
+
+        def kill() -> int:
+            nonlocal killed
+            killed = stack.kill_at_work("worker2", lambda: running_pids(api, run_id))
+            return killed
+
+        wait_for(kill)
 
         assert api.wait_for_run("laion_ingest", run_id, RUN_TIMEOUT_S) == "success"
         tasks = api.task_instances("laion_ingest", run_id)
