@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,7 +119,6 @@ LEDGER = (
     "create_run_ends",
     "create_alert_events",
     "create_monitor_findings",
-    "create_shard_status",
     "create_search_builds",
     "create_search_buckets",
     "create_recall_queries",
@@ -152,9 +152,23 @@ def ensure_ledger(client: Client) -> None:
             )
         for name in LEDGER:
             client.command(statement(name))
+        _ensure_status(client)
         if found < SCHEMA_VERSION:
             for version, name in MIGRATIONS:
                 if version > found:
                     client.command(statement(name))
             row = {"version": SCHEMA_VERSION, "made_by": laion.__version__}
             insert_rows(client, "schema_version", [row])
+
+
+def _ensure_status(client: Client) -> None:
+    """Make the view `shard_status`, or replace one that another release has made.
+
+    Not each time: while a view is replaced, who reads it may be told that there is none, unless the
+    database is an Atomic one. The view's comment says which statement has made it.
+    """
+    text = statement("create_shard_status", literals={"digest": ""})
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if table_comment(client, "shard_status") != digest:
+        literals = {"digest": quote_string(digest)}
+        client.command(statement("create_shard_status", literals=literals))

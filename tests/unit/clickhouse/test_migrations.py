@@ -23,7 +23,7 @@ from tests.unit.clickhouse.shard_steps import (
 )
 
 OLD = (Path(__file__).parent / "schema_1.sql").read_text()
-TABLES = [name.removeprefix("create_") for name in LEDGER]
+TABLES = ["shard_status", *(name.removeprefix("create_") for name in LEDGER)]
 
 
 def structure(client: Client) -> dict[str, list[tuple[str, str]]]:

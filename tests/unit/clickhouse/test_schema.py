@@ -128,4 +128,28 @@ def test_the_ledger_can_be_made_again(client: Client) -> None:
     ensure_ledger(client)
 
     names = {row[0] for row in client.query("SHOW TABLES").result_rows}
-    assert names == {"schema_version", *(name.removeprefix("create_") for name in LEDGER)}
+    made = {name.removeprefix("create_") for name in LEDGER}
+    assert names == {"schema_version", "shard_status", *made}
+
+
+def test_the_ledgers_view_is_replaced_only_when_another_release_has_made_it(
+    client: Client,
+) -> None:
+    """While it is replaced, a reader may be told that there is none."""
+
+    def view() -> str:
+        query = "SELECT toString(uuid) FROM system.tables WHERE name = 'shard_status'"
+        return str(client.command(f"{query} AND database = currentDatabase()"))
+
+    ensure_ledger(client)
+    first = view()
+    ensure_ledger(client)
+    assert view() == first
+
+    client.command("CREATE OR REPLACE VIEW shard_status AS SELECT 1 AS x")
+    ensure_ledger(client)
+
+    assert client.command("SELECT count() FROM shard_status WHERE is_published") == 0
+    kept = view()
+    ensure_ledger(client)
+    assert view() == kept

@@ -50,3 +50,4 @@ SELECT
     argMax(progress, started_at) AS bytes_here
 FROM attempts
 GROUP BY `database`, `table`, shard
+COMMENT $digest
