@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -56,6 +56,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 64
+_SPARE_HANDLES = 8
 _MAX_QUERY_BYTES = 64 * 1024 * 1024
 _LOOK_EVERY_BYTES = 32 * 1024 * 1024
 _FREE_ABOVE_BYTES = 1000 * 1024 * 1024
@@ -70,9 +71,11 @@ class Interface:
         self._spool = spool
         self._password = password
         self._running: set[str] = set()
+        # A statement that only reads leaves nothing behind, so another request may follow it.
+        self._spare: list[Handle] = []
         self._inserted_bytes = 0
         self.sessions = Sessions(
-            lambda: self._run(engine.new_handle), lambda h: self._run(engine.close_handle, h)
+            engine.new_handle, lambda handle: self._run(engine.close_handle, handle)
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,8 +91,8 @@ class Interface:
                 return
             # The response ends after the session has been released: the client's next request
             # may follow at once.
-            if await self._serve(request, send, asked):
-                await send({"type": "http.response.body", "body": b""})
+            if (rest := await self._serve(request, send, asked)) is not None:
+                await send({"type": "http.response.body", "body": rest})
         except ClientDisconnect:
             return
         except DBError as error:
@@ -103,8 +106,8 @@ class Interface:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: do(*args, **kwargs))
 
-    async def _serve(self, request: Request, send: Send, asked: Parameters) -> bool:
-        """Run the statement and send the answer; say whether to end the response properly."""
+    async def _serve(self, request: Request, send: Send, asked: Parameters) -> bytes | None:
+        """Run the statement and send the answer but for its end; see `_send`."""
         body = read_body(request)
         if is_multipart(request):
             asked = _with_form(asked, await read_form(request))
@@ -149,18 +152,24 @@ class Interface:
         self._running.add(asked.query_id)
         try:
             if asked.session_id:
-                handle = await self.sessions.acquire(asked.session_id, asked.session_check)
+                handle = self.sessions.acquire(asked.session_id, asked.session_check)
                 try:
                     yield handle
                 finally:
                     self.sessions.release(asked.session_id, asked.session_timeout_s)
             else:
-                handle = await self._run(self._engine.new_handle)
+                handle = self._spare.pop() if self._spare else self._engine.new_handle()
                 try:
                     yield handle
+                except BaseException:
+                    handle.has_only_read = False
+                    raise
                 finally:
-                    # Nobody needs to wait for that: the handle is of no use to another request.
-                    self._threads.submit(self._engine.close_handle, handle)
+                    if handle.has_only_read and len(self._spare) < _SPARE_HANDLES:
+                        self._spare.append(handle)
+                    else:
+                        # Nobody needs to wait for that.
+                        self._threads.submit(self._engine.close_handle, handle)
         finally:
             self._running.discard(asked.query_id)
 
@@ -227,8 +236,8 @@ class Interface:
 
     async def _send(
         self, send: Send, asked: Parameters, answer: Answer, gone: asyncio.Event
-    ) -> bool:
-        """Send an answer, except its end; False if it broke off."""
+    ) -> bytes | None:
+        """Send an answer, and return what is left of it to end it with; None if it broke off."""
         tag = new_exception_tag()
         headers = self._headers(asked.query_id) | answer_headers(answer)
         headers["X-ClickHouse-Exception-Tag"] = tag
@@ -238,24 +247,24 @@ class Interface:
         chosen = choose_compressor(asked.accept_encoding) if answer.format is not None else None
         if chosen is not None:
             headers["Content-Encoding"] = chosen[0]
-        raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": raw})
         compressor = chosen[1] if chosen is not None else Identity()
         chunks = encode_blocks(answer, compressor, tag, self._engine.version)
+        if answer.is_at_hand:
+            body = b"".join(chunks)
+            headers["Content-Length"] = str(len(body))
+            await _start(send, headers)
+            return body
+        await _start(send, headers)
         try:
-            while (chunk := await self._next(chunks, answer.is_at_hand)) is not None:
+            while (chunk := await self._run(next, chunks, None)) is not None:
                 if gone.is_set():
-                    return False
+                    return None
                 if chunk:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except DBError:
             # Without its end, uvicorn closes the connection: no client takes it for complete.
-            return False
-        return True
-
-    async def _next(self, chunks: Iterator[bytes], is_at_hand: bool) -> bytes | None:
-        """The next chunk, from a thread if it may block."""
-        return next(chunks, None) if is_at_hand else await self._run(next, chunks, None)
+            return None
+        return b""
 
     def _headers(self, query_id: str) -> dict[str, str]:
         # A header takes no other characters; the client may have chosen any.
@@ -286,6 +295,11 @@ def make_app(engine: Engine, threads: ThreadPoolExecutor, spool: Path, password:
         ],
         lifespan=lifespan,
     )
+
+
+async def _start(send: Send, headers: dict[str, str]) -> None:
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": 200, "headers": raw})
 
 
 def _with_form(asked: Parameters, fields: list[tuple[str, str]]) -> Parameters:

@@ -126,13 +126,19 @@ class Insert:
 
 
 class Handle:
-    """One client's view of the engine: its settings, current database and temporary tables."""
+    """One client's view of the engine: its settings, current database and temporary tables.
 
-    def __init__(self, connection: Any, baseline: Mapping[str, str]) -> None:
-        self._connection = connection
+    It connects when it is first used, in the thread that uses it. `has_only_read` is whether all
+    its statements so far only read: then it is as good as a new one.
+    """
+
+    def __init__(self, connect: Callable[[], Any], baseline: Mapping[str, str]) -> None:
+        self._connect = connect
+        self._connection: Any = None
         self._lock = threading.Lock()
         self._baseline = dict(baseline)
         self._applied: dict[str, str] = {}
+        self.has_only_read = True
         self._home = self._database = "default"
 
     def call(self, action: Callable[[Any], T], has_output: bool = True) -> T:
@@ -143,11 +149,13 @@ class Handle:
         """
         with self._lock:
             try:
+                if self._connection is None:
+                    self._connection = self._connect()
                 return action(self._connection)
             except (RuntimeError, UnicodeDecodeError) as error:
                 # chDB keeps what a failed query had already formatted and would put it before
                 # the next result of this connection; an empty query takes it away.
-                if has_output:
+                if has_output and self._connection is not None:
                     self._connection.query("")
                 raise parse_exception(_text_of(error)) from error
 
@@ -174,6 +182,7 @@ class Handle:
         """Parse ``sql`` without running it; a statement that cannot be parsed counts as none."""
         found = self.call(lambda c: c.classify_query(sql))
         read_only = found["query_class"].name == "READ_ONLY"
+        self.has_only_read = self.has_only_read and read_only
         return Classification(
             read_only=read_only,
             allowed_by_get=read_only or first_keyword(sql) in _HARMLESS_WHEN_READONLY,
@@ -209,7 +218,8 @@ class Handle:
     def close(self) -> None:
         """Free the handle, after the call in progress."""
         with self._lock:
-            self._connection.close()
+            if self._connection is not None:
+                self._connection.close()
 
     def _use(self, database: str) -> None:
         if database != self._database:
@@ -244,17 +254,14 @@ class Engine:
     def __init__(self, layout: Layout, first: Any) -> None:
         self._path = str(layout.data)
         self._handles: set[Handle] = set()
-        self._own = Handle(first, {})
+        self._own = Handle(lambda: first, {})
         self._baseline = self._own._changed_settings()
         row = self._own.query(b"SELECT version(), timezone()", "TSVRaw", {})
         self.version, self.timezone = row.data.decode().split()
 
     def new_handle(self) -> Handle:
         """A fresh handle, to be given back to `close_handle`."""
-        try:
-            handle = Handle(_chdb.connect(self._path), self._baseline)
-        except RuntimeError as error:
-            raise parse_exception(str(error)) from error
+        handle = Handle(lambda: _chdb.connect(self._path), self._baseline)
         self._handles.add(handle)
         return handle
 

@@ -58,7 +58,7 @@ def start_statement(
     insert: InlineInsert | None,
     spool: Path,
 ) -> Answer:
-    """Run a statement, up to its first block or its end.
+    """Run a statement, up to the first blocks or its end.
 
     Blocks. Some INSERTs with inline data are such a statement, see `needs_streaming`.
 
@@ -77,7 +77,9 @@ def start_statement(
             blocks, is_at_hand = _collect(stream, spool)
             return Answer(blocks, fmt, stream.stats, is_at_hand)
         blocks = _blocks_of(stream)
-        first = next(blocks, b"")
+        first, has_ended = _read_ahead(blocks)
+        if has_ended:
+            return Answer(iter(first), fmt, stream.stats, is_at_hand=True)
         return Answer(_Prefetched(first, blocks), fmt, stream.stats)
     result = handle.query(text, asked.default_format, asked.params)
     has_result_set = reads or result.data != b""
@@ -113,6 +115,21 @@ def _blocks_of(stream: Stream) -> Iterator[bytes]:
         stream.cancel()
 
 
+def _read_ahead(blocks: Iterator[bytes]) -> tuple[list[bytes], bool]:
+    """Take the first chunk's worth of blocks, as a server fills a buffer; say whether that is all.
+
+    Most results are smaller, and then no thread is asked for the rest.
+    """
+    taken: list[bytes] = []
+    size = 0
+    for block in blocks:
+        taken.append(block)
+        size += len(block)
+        if size >= CHUNK_BYTES:
+            return taken, False
+    return taken, True
+
+
 def _slices_of(data: bytes) -> Iterator[bytes]:
     for start in range(0, len(data), CHUNK_BYTES):
         yield data[start : start + CHUNK_BYTES]
@@ -132,10 +149,10 @@ def close_blocks(blocks: Iterator[bytes]) -> None:
 
 
 class _Prefetched(Iterator[bytes]):
-    """Blocks of which the first has been taken already; closing it stops the query."""
+    """Blocks of which the first have been taken already; closing it stops the query."""
 
-    def __init__(self, first: bytes, rest: Iterator[bytes]) -> None:
-        self._chained = itertools.chain([first], rest)
+    def __init__(self, first: list[bytes], rest: Iterator[bytes]) -> None:
+        self._chained = itertools.chain(first, rest)
         self._rest = rest
 
     def __next__(self) -> bytes:

@@ -26,14 +26,14 @@ class Sessions:
     """The living sessions of an engine."""
 
     def __init__(
-        self, new: Callable[[], Awaitable[Handle]], close: Callable[[Handle], Awaitable[None]]
+        self, new: Callable[[], Handle], close: Callable[[Handle], Awaitable[None]]
     ) -> None:
         self._new = new
         self._close = close
-        self._sessions: dict[str, _Session | None] = {}
+        self._sessions: dict[str, _Session] = {}
         self._closing: set[asyncio.Future[None]] = set()
 
-    async def acquire(self, name: str, must_exist: bool) -> Handle:
+    def acquire(self, name: str, must_exist: bool) -> Handle:
         """The session's handle, for this request alone until `release`.
 
         Raises:
@@ -41,7 +41,7 @@ class Sessions:
         """
         if name in self._sessions:
             session = self._sessions[name]
-            if session is None or session.expiry is None:
+            if session.expiry is None:
                 raise DBError(
                     373, "SESSION_IS_LOCKED", f"Session {name} is locked by a concurrent client"
                 )
@@ -56,14 +56,8 @@ class Sessions:
                 "TOO_MANY_SIMULTANEOUS_QUERIES",
                 f"The embedded ClickHouse keeps at most {MAX_SESSIONS} sessions at a time",
             )
-        self._sessions[name] = None
-        try:
-            handle = await self._new()
-        except BaseException:
-            del self._sessions[name]
-            raise
-        self._sessions[name] = _Session(handle)
-        return handle
+        self._sessions[name] = session = _Session(self._new())
+        return session.handle
 
     def release(self, name: str, timeout_s: int) -> None:
         """End the request's use; the session ends ``timeout_s`` seconds later unless used again."""
@@ -80,9 +74,8 @@ class Sessions:
 
     def _expire(self, name: str) -> None:
         session = self._sessions.pop(name)
-        if session is not None:
-            if session.expiry is not None:
-                session.expiry.cancel()
-            closing = asyncio.ensure_future(self._close(session.handle))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+        if session.expiry is not None:
+            session.expiry.cancel()
+        closing = asyncio.ensure_future(self._close(session.handle))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
