@@ -29,7 +29,7 @@ IN_WORK = frozenset({"queued", "downloading", "converting", "loading"})
 OVERLAP_US = 2_000_000
 """How much later than its time an event may become visible."""
 MAX_NAMED = 200
-"""Changed shards that a query names; of more, all shards are read. A URL must stay short."""
+"""Shards that a query names; of more, all partitions are read. A URL must stay short."""
 MAX_EVENTS = 500
 """Of a shard's history that are shown; the newest."""
 
@@ -118,24 +118,18 @@ def read_changes(
     """Return the cells of shards with events after the cursor `since`; of all when it is 0."""
     if not since and not has_ledger(client):
         return Changes(0, [])
-    # The cursor is read before the cells: what comes in between is sent twice, never not at all.
-    ((cursor, changed),) = _rows(
-        client, "board_changes", table=choice.table, since=since, overlap_us=OVERLAP_US
-    )
-    if not changed:
-        return Changes(cursor, [])
-    named = changed if since and len(changed) <= MAX_NAMED else None
-    found, held = _read_status(client, choice.table, named)
+    # The server takes the time before it reads: what comes in between is sent twice.
+    found = _rows(client, "board_shards", table=choice.table, since=since, overlap_us=OVERLAP_US)
+    if not found:
+        return Changes(since, [])
+    published = [row[1] for row in found if row[2]]
+    held = _read_held(client, choice.table, published) if published else {}
+    counts_rows = bool(held) or not (published and _is_distributed(client, choice.table))
     profile = _profile_of(choice.dataset)
-    wanted = set(changed)
-    is_published = any(row[1] for row in found)
-    counts_rows = bool(held) or not (is_published and _is_distributed(client, choice.table))
     cells = [
-        _cell(row, held.get(row[0], (0, 0)), profile, active_runs, counts_rows)
-        for row in found
-        if row[0] in wanted
+        _cell(row, held.get(row[1], (0, 0)), profile, active_runs, counts_rows) for row in found
     ]
-    return Changes(cursor, cells)
+    return Changes(found[0][0], cells)
 
 
 def read_history(client: Client, table: str, shard: int) -> list[Attempt]:
@@ -162,20 +156,15 @@ def has_ledger(client: Client) -> bool:
     return table_exists(client, "ingest_runs")
 
 
-def _read_status(
-    client: Client, table: str, shards: Sequence[int] | None
-) -> tuple[Sequence[Sequence[Any]], dict[int, tuple[int, int]]]:
-    """Return rows of board_shards, and (rows, bytes) that the table holds by shard."""
+def _read_held(client: Client, table: str, shards: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Return the (rows, bytes) that a table holds of these shards, and perhaps of others."""
     ask: dict[str, Any] = {"table": table}
-    which = partitions = ""
-    if shards is not None:
-        which = "AND shard IN {shards:Array(UInt16)}"
-        partitions = "AND `partition` IN {partitions:Array(String)}"
-        ask |= {"shards": list(shards), "partitions": [str(shard) for shard in shards]}
-    found = _rows(client, "board_shards", literals={"which": which}, **ask)
-    parts = _rows(client, "held_shards", literals={"which": partitions}, **ask)
-    held = {int(number): (rows, size) for number, rows, size in parts if number.isdigit()}
-    return found, held
+    which = ""
+    if len(shards) <= MAX_NAMED:
+        which = "AND `partition` IN {partitions:Array(String)}"
+        ask["partitions"] = [str(shard) for shard in shards]
+    parts = _rows(client, "held_shards", literals={"which": which}, **ask)
+    return {int(number): (rows, size) for number, rows, size in parts if number.isdigit()}
 
 
 def _is_distributed(client: Client, table: str) -> bool:
@@ -190,8 +179,9 @@ def _cell(
     active_runs: Collection[str],
     counts_rows: bool,
 ) -> Cell:
-    shard, published, published_rows, published_at, *last, fetched = row
-    stage, state, run_id, begun_at, is_planned_again, planner = last
+    _, shard, published, published_rows, published_at, last, begun_at, *plan, fetched = row
+    stage, state, run_id, _ = last
+    is_planned_again, planner = plan
     held_rows, held_bytes = held
     listed = profile.rows_of(shard) if profile else None
     if is_planned_again and planner in active_runs:

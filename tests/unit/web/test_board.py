@@ -8,6 +8,7 @@ from clickhouse_connect.driver.client import Client
 from fastapi.testclient import TestClient
 
 from laion.clickhouse.ledger import Ledger
+from laion.clickhouse.statements import statement
 from laion.web.board import STATES
 from tests.unit.clickhouse.shard_steps import ORIGIN, TABLE, event
 from tests.unit.web.conftest import Airflow
@@ -200,6 +201,26 @@ class TestChanges:
         found = changes(pages, since=board(pages)["changes"]["cursor"])
 
         assert [cell[0] for cell in found["cells"]] == [1]
+
+    def test_its_query_says_what_the_view_says(self, ledger: Ledger) -> None:
+        publish(ledger, 1)
+        record(ledger, 1, "plan planned", "download started", "download failed", attempt=SECOND)
+        record(ledger, 2, "plan planned", "download started")
+        record(ledger, 2, "download started", bytes=7)
+        publish(ledger, 3)
+        record(ledger, 3, "plan planned")
+
+        ask = {"table": TABLE, "since": 0, "overlap_us": 0}
+        found = ledger.client.query(statement("board_shards"), parameters=ask).result_rows
+        view = ledger.client.query(
+            "SELECT shard, is_published, published_rows, toUnixTimestamp(published_at), "
+            "(last_stage, last_state, run_id, last_at), toUnixTimestamp(last_started_at), "
+            "planned_at > last_at, planned_run_id, bytes_here "
+            f"FROM shard_status WHERE table = '{TABLE}' ORDER BY shard"
+        ).result_rows
+
+        assert [row[0] for row in view] == [1, 2, 3]
+        assert [row[1:] for row in found] == view
 
     def test_it_asks_the_same_view_as_the_gate(self, pages: TestClient, ledger: Ledger) -> None:
         publish(ledger, 1)
