@@ -2,8 +2,8 @@
 
 Both lists were written down before any of their questions was tried, and none was dropped or
 changed since. No question shares a word with what the sample says of its subject beside the small
-ones (`tests/unit/sample`). What the sample says of its subjects was extended after both had been
-measured once, by trying it on RIDDLES only.
+ones (`tests/unit/sample`). What the sample says of its subjects, and how much of it goes into the
+vectors of pictures, was chosen after both had been measured once, by trying it on RIDDLES only.
 """
 
 PARAPHRASES: tuple[tuple[str, str], ...] = (

@@ -29,6 +29,8 @@ from laion.sample.vocabulary import SUBJECTS
 IMAGE_NOISE_LENGTHS = (0.15, 0.45)
 """No two pictures of the same thing are the same."""
 
+_MEANING_WEIGHT = 2
+"""Of what a subject is, beside its name and a description: what found most of RIDDLES (bench)."""
 _SCENARIO_WEIGHT = 0.35
 _MADE_UP_NOISE = 0.3
 
@@ -37,7 +39,7 @@ _MADE_UP_NOISE = 0.3
 class Embeddings:
     """Unit vectors of `all_captions()` and of what is described, float32 (texts, dimension).
 
-    What is described is each of `all_descriptions()` together with its subject's meaning.
+    What is described is each of `all_descriptions()` together with its subject's name and meaning.
     """
 
     captions: Vectors
@@ -68,9 +70,11 @@ def model_embeddings(model: Path) -> Embeddings:
     SampleNotWritable.
     """
     captions, descriptions, meanings = all_captions(), all_descriptions(), all_meanings()
+    names = [subject.name for subject in SUBJECTS]
     manifest = ModelDirectory.open(model).manifest
     digest = hashlib.sha256(manifest.to_json())
-    digest.update("\0".join((*captions, *descriptions, *meanings)).encode())
+    digest.update("\0".join((*captions, *descriptions, *meanings, *names)).encode())
+    digest.update(str(_MEANING_WEIGHT).encode())
     kept = model.with_name(f"{model.name}-embeddings-{digest.hexdigest()[:12]}.npz")
     try:
         with np.load(kept) as file:
@@ -78,8 +82,9 @@ def model_embeddings(model: Path) -> Embeddings:
     except (OSError, ValueError, KeyError):
         encoder = load_text_encoder(model)
         told = encoder.encode(descriptions)
-        # A picture shows more than one wording says.
-        meant = np.repeat(encoder.encode(meanings), SCENARIOS_PER_SUBJECT, axis=0)
+        # A picture shows more than one wording says: the thing itself, whatever it is called.
+        shown = _MEANING_WEIGHT * encoder.encode(meanings) + encoder.encode(names)
+        meant = np.repeat(shown, SCENARIOS_PER_SUBJECT, axis=0)
         found = Embeddings(encoder.encode(captions), to_unit_length(told + meant))
         temporary = kept.with_suffix(".tmp.npz")
         try:
