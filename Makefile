@@ -43,7 +43,8 @@ down:
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m laion.sample.demo down --state $(STATE)/up; else echo "Nothing is running: the project is not set up."; fi
 
 test: setup
-	@$(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile
+	@# In the order of names, what takes minutes (browser, dags, system) is not left to the end.
+	@$(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 faults: setup
 	@mkdir -p $(STATE) && rm -f $(STATE)/faults.jsonl
