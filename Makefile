@@ -2,6 +2,7 @@
 # make test   set up, then run the tests
 # make faults everything that may go wrong, all scenarios; writes docs/fault-matrix.md
 # make rehearse   410 miniature shards through the whole stack, with trouble and repair (PostgreSQL)
+# make fuzz   100,000 odd inputs for each parser, FUZZ_EXAMPLES of them otherwise
 # make up     start the same stack and leave it running;  make down  stops it
 # make env    make .env, the secrets of docker-compose.yaml, unless it exists
 # make stack  start docker-compose.yaml with Docker, after checking .env and ports
@@ -21,7 +22,7 @@ STAMP := $(VENV)/.complete
 STATE := .state
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test faults rehearse lint bench pictures docs lock env airflows stack celery images
+.PHONY: help setup demo up down test faults rehearse fuzz lint bench pictures docs lock env airflows stack celery images
 
 help:
 	@sed -n 's/^# make /make /p' $(MAKEFILE_LIST)
@@ -48,12 +49,15 @@ test: setup
 
 faults: setup
 	@mkdir -p $(STATE) && rm -f $(STATE)/faults.jsonl
-	@FAULT_MATRIX=$(CURDIR)/$(STATE)/faults.jsonl $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist load \
+	@FAULT_MATRIX=$(CURDIR)/$(STATE)/faults.jsonl $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadgroup \
 	  -m "slow_fault or not slow_fault" tests/system/faults
 	@$(PYTHON) -m tests.system.faults.matrix $(STATE)/faults.jsonl > docs/fault-matrix.md
 
 rehearse: setup
 	@$(PYTHON) -m tests.system.rehearsal --state $(STATE)/rehearsal
+
+fuzz: setup
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100000} $(PYTHON) -m pytest -n logical --maxprocesses 4 --durations 0 tests/unit/test_fuzz.py tests/unit/test_convert_fuzz.py
 
 lint: setup
 	@$(VENV)/bin/ruff format --check .

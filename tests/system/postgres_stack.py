@@ -34,6 +34,7 @@ class PostgresStack(Stack):
     _url: str = ""
     _directory: Path | None = field(default=None, init=False)
     _postgres_port: int = 0
+    _orphans: list[Process] = field(default_factory=list, init=False)
 
     def start_airflow(self, env: dict[str, str], url: str) -> None:
         """Start PostgreSQL and Airflow's parts, and wait until they are ready."""
@@ -84,6 +85,15 @@ class PostgresStack(Stack):
         os.killpg(self._children[part].pid, signal.SIGKILL)
         self._children[part].stop()
 
+    def kill_alone(self, part: str) -> None:
+        """SIGKILL a part's own process; what it has started lives on, until the stack stops."""
+        self._orphans.append(self._children[part])
+        os.kill(self._children[part].pid, signal.SIGKILL)
+
+    def ended_parts(self) -> list[str]:
+        """Return the parts that are not running."""
+        return [part for part in PARTS if not self._children[part].is_running]
+
     def database_bytes(self) -> int:
         """Return the size of Airflow's metadata."""
         query = "SELECT pg_database_size('postgres')"
@@ -102,6 +112,8 @@ class PostgresStack(Stack):
         for part in (*PARTS, "postgres"):
             if part in self._children:
                 self._children[part].stop()
+        for process in self._orphans:
+            process.stop()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
         return stopped

@@ -66,6 +66,8 @@ def free_places(ledger: Ledger, area: StagingArea) -> list[str]:
 def _run_state(dag_id: str, run_id: str) -> str:
     """Return the state of a run; '' when this Airflow does not know it."""
     try:
-        return str(get_current_context()["task_instance"].get_dagrun_state(dag_id, run_id))
+        # An enum that is a str, but whose str() is 'DagRunState.FAILED'.
+        state: str = get_current_context()["task_instance"].get_dagrun_state(dag_id, run_id)
+        return state
     except AirflowRuntimeError:
         return ""

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from airflow.providers.clickhousedb.hooks import clickhouse as _hook  # noqa: F401  (for the fork)
 from airflow.sdk import Context
+from airflow.sdk.api.datamodels._generated import DagRunState
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors, set_current_context
 
@@ -130,7 +131,7 @@ def _context(order: Order) -> Context:
         max_tries=order.max_tries,
         map_index=order.map_index,
         log_url="http://airflow/log",
-        get_dagrun_state=lambda dag_id, run_id: order.run_states[run_id],
+        get_dagrun_state=lambda dag_id, run_id: DagRunState(order.run_states[run_id]),
     )
     context = {
         "dag": SimpleNamespace(dag_id="laion_ingest"),
