@@ -4,3 +4,4 @@ SELECT `partition`, sum(`rows`), sum(bytes_on_disk)
 FROM system.parts
 WHERE active AND `database` = currentDatabase() AND `table` = {table:String} $which
 GROUP BY `partition`
+SETTINGS log_queries = 0
