@@ -38,4 +38,4 @@ FROM
 GROUP BY shard
 ORDER BY shard
 -- Asked every few seconds: nothing that the query log should tell of.
-SETTINGS max_threads = 1, log_queries = 0
+SETTINGS max_threads = 1, optimize_move_to_prewhere = 0, log_queries = 0
