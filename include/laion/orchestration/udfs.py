@@ -32,7 +32,8 @@ def deploy_udfs() -> dict[str, Any]:
 
     Skipped, saying why, where this installation cannot do it.
     """
-    request = IngestRequest.from_params(get_current_context()["params"])
+    context = get_current_context()
+    request = IngestRequest.from_params(context["params"])
     if not request.deploy_udfs:
         raise AirflowSkipException("the run was started with deploy_udfs off")
     settings = get_settings()
@@ -47,7 +48,8 @@ def deploy_udfs() -> dict[str, Any]:
         check_functions(client, _expect(client, model, version, request.table, request.dataset))
 
     with open_hosts(targets, settings) as hosts:
-        changed = deploy_version(hosts, version, check)
+        owner = f"{context['task_instance'].dag_id} {context['run_id']}"
+        changed = deploy_version(hosts, version, check, owner)
         names = [host.name for host in hosts]
     log.info(
         "%s: %s: version %s %s",

@@ -40,16 +40,19 @@ class Host:
     client: Client
 
 
-def deploy_version(hosts: Sequence[Host], version: UdfVersion, check: Check) -> bool:
+def deploy_version(
+    hosts: Sequence[Host], version: UdfVersion, check: Check, owner: str = ""
+) -> bool:
     """Make `version` the active one on all hosts; return whether anything had to be changed.
 
     `check` is called with each host's client and raises when the functions are not right; then
-    all hosts get back the version they had. Raises UdfCheckFailed, UdfTargetUnwritable,
+    all hosts get back the version they had. `owner` takes over from itself when it was killed
+    before. Raises UdfCheckFailed, UdfTargetUnwritable,
     DeployInProgress, ClickHouseError.
     """
     with ExitStack() as locks:
         for host in hosts:
-            locks.enter_context(locked(host.scripts))
+            locks.enter_context(locked(host.scripts, owner))
         before = {host.name: _version_to_return_to(host, version) for host in hosts}
         try:
             changed = [_write(host, version) for host in hosts]

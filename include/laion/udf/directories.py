@@ -103,12 +103,17 @@ def file_mode(executable: bool) -> int:
 
 
 @contextmanager
-def locked(directory: Directory) -> Iterator[None]:
-    """Keep other deployments out of a host. Raises DeployInProgress."""
-    content = json.dumps({"since": time.time(), "token": secrets.token_hex(8)}).encode()
+def locked(directory: Directory, owner: str = "") -> Iterator[None]:
+    """Keep other deployments out of a host. Raises DeployInProgress.
+
+    An `owner` that is named does one thing at a time: its lock is one that it was killed with.
+    """
+    lock = {"since": time.time(), "token": secrets.token_hex(8), "owner": owner}
+    content = json.dumps(lock).encode()
     if not directory.create(LOCK, content):
         holder = directory.read(LOCK)
-        if holder is not None and _age_s(holder) < LOCK_STALE_S:
+        is_own = holder is not None and owner != "" and _owner(holder) == owner
+        if holder is not None and not is_own and _age_s(holder) < LOCK_STALE_S:
             raise DeployInProgress(
                 f"another deployment has been at work for {_age_s(holder):.0f} s; if there is "
                 f"none, remove {LOCK} from the server's user_scripts"
@@ -125,6 +130,13 @@ def locked(directory: Directory) -> Iterator[None]:
         except UdfError as error:
             # Must not hide how the deployment ended.
             log.warning("the lock stays for %d minutes: %s", LOCK_STALE_S // 60, error)
+
+
+def _owner(holder: bytes) -> str:
+    try:
+        return str(json.loads(holder)["owner"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _age_s(holder: bytes) -> float:

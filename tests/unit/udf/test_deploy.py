@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Timer
 
@@ -285,6 +286,17 @@ class TestLock:
         (target.scripts / LOCK).write_text(json.dumps({"since": time.time() - LOCK_STALE_S - 1}))
 
         assert target.deploy(target.version()) is True
+        assert LOCK not in target.files()
+
+    def test_a_run_takes_over_the_lock_that_it_was_killed_with(self, target: Target) -> None:
+        left = {"since": time.time(), "owner": "laion_ingest one"}
+        (target.scripts / LOCK).write_text(json.dumps(left))
+        deploy = partial(deploy_version, [target.host], target.version(), lambda client: None)
+
+        for other in ("laion_ingest two", ""):
+            with pytest.raises(DeployInProgress):
+                deploy(other)
+        assert deploy("laion_ingest one") is True
         assert LOCK not in target.files()
 
     @pytest.mark.parametrize("content", ["", "{}", json.dumps({"since": "noon"})])
