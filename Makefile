@@ -3,6 +3,7 @@
 # make faults everything that may go wrong, all scenarios; writes docs/fault-matrix.md
 # make rehearse   410 miniature shards through the whole stack, with trouble and repair (PostgreSQL)
 # make fuzz   100,000 odd inputs for each parser, FUZZ_EXAMPLES of them otherwise
+# make soak   twenty minutes of everything at once; nothing may grow
 # make up     start the same stack and leave it running;  make down  stops it
 # make env    make .env, the secrets of docker-compose.yaml, unless it exists
 # make stack  start docker-compose.yaml with Docker, after checking .env and ports
@@ -22,7 +23,7 @@ STAMP := $(VENV)/.complete
 STATE := .state
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test faults rehearse fuzz lint bench pictures docs lock env airflows stack celery images
+.PHONY: help setup demo up down test faults rehearse fuzz soak lint bench pictures docs lock env airflows stack celery images
 
 help:
 	@sed -n 's/^# make /make /p' $(MAKEFILE_LIST)
@@ -58,6 +59,9 @@ rehearse: setup
 
 fuzz: setup
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100000} $(PYTHON) -m pytest -n logical --maxprocesses 4 --durations 0 tests/unit/test_fuzz.py tests/unit/test_convert_fuzz.py
+
+soak: setup
+	@AIRFLOW_HOME=$(CURDIR)/$(STATE)/soak/airflow $(PYTHON) -m tests.system.soak --state $(STATE)/soak
 
 lint: setup
 	@$(VENV)/bin/ruff format --check .
