@@ -71,7 +71,7 @@ class Interface:
         self._spool = spool
         self._password = password
         self._running: set[str] = set()
-        # A statement that only reads leaves nothing behind, so another request may follow it.
+        # A statement that only reads leaves nothing behind: the next request may have its handle.
         self._spare: list[Handle] = []
         self._inserted_bytes = 0
         self.sessions = Sessions(
@@ -159,13 +159,12 @@ class Interface:
                     self.sessions.release(asked.session_id, asked.session_timeout_s)
             else:
                 handle = self._spare.pop() if self._spare else self._engine.new_handle()
+                is_spare = False
                 try:
                     yield handle
-                except BaseException:
-                    handle.has_only_read = False
-                    raise
+                    is_spare = handle.is_as_new and len(self._spare) < _SPARE_HANDLES
                 finally:
-                    if handle.has_only_read and len(self._spare) < _SPARE_HANDLES:
+                    if is_spare:
                         self._spare.append(handle)
                     else:
                         # Nobody needs to wait for that.

@@ -128,8 +128,7 @@ class Insert:
 class Handle:
     """One client's view of the engine: its settings, current database and temporary tables.
 
-    It connects when it is first used, in the thread that uses it. `has_only_read` is whether all
-    its statements so far only read: then it is as good as a new one.
+    It connects when it is first used, in the thread that uses it.
     """
 
     def __init__(self, connect: Callable[[], Any], baseline: Mapping[str, str]) -> None:
@@ -138,8 +137,16 @@ class Handle:
         self._lock = threading.Lock()
         self._baseline = dict(baseline)
         self._applied: dict[str, str] = {}
-        self.has_only_read = True
+        self._has_only_read = True
         self._home = self._database = "default"
+
+    @property
+    def is_as_new(self) -> bool:
+        """Whether nothing but settings, which `configure` sets, tells it from a new one.
+
+        Not after another database was used: to go back takes a grant that the user may not have.
+        """
+        return self._has_only_read and self._database == self._home
 
     def call(self, action: Callable[[Any], T], has_output: bool = True) -> T:
         """Run ``action`` on chDB's connection.
@@ -182,7 +189,7 @@ class Handle:
         """Parse ``sql`` without running it; a statement that cannot be parsed counts as none."""
         found = self.call(lambda c: c.classify_query(sql))
         read_only = found["query_class"].name == "READ_ONLY"
-        self.has_only_read = self.has_only_read and read_only
+        self._has_only_read = self._has_only_read and read_only
         return Classification(
             read_only=read_only,
             allowed_by_get=read_only or first_keyword(sql) in _HARMLESS_WHEN_READONLY,
