@@ -187,7 +187,8 @@ def confirm() -> dict[str, Any]:
     if len(missing) > request.tolerate_failed_shards:
         raise ShardsNotPublished(digest)
     if outcomes:
-        told = f"{len(outcomes) - len(missing)} shards are in"
+        published = len(outcomes) - len(missing)
+        told = "1 shard is in" if published == 1 else f"{published} shards are in"
         title = f"{request.dataset}: {'recovered, ' if recovered else ''}{told}"
         deliver(
             describe_run(
