@@ -94,6 +94,7 @@ class Stream:
         """Stop the query, unless it has ended."""
         running, self._running = self._running, None
         if running is not None:
+            self._handle.spoil()
             self._handle.call(lambda c: c.streaming_cancel_query(running))
 
 
@@ -137,16 +138,21 @@ class Handle:
         self._lock = threading.Lock()
         self._baseline = dict(baseline)
         self._applied: dict[str, str] = {}
-        self._has_only_read = True
+        self._is_clean = True
         self._home = self._database = "default"
 
     @property
     def is_as_new(self) -> bool:
         """Whether nothing but settings, which `configure` sets, tells it from a new one.
 
-        Not after another database was used: to go back takes a grant that the user may not have.
+        Not after a statement that writes, nor after a query that was broken off, nor after another
+        database was used: to go back takes a grant that the user may not have.
         """
-        return self._has_only_read and self._database == self._home
+        return self._is_clean and self._database == self._home
+
+    def spoil(self) -> None:
+        """Have it not taken for new any more."""
+        self._is_clean = False
 
     def call(self, action: Callable[[Any], T], has_output: bool = True) -> T:
         """Run ``action`` on chDB's connection.
@@ -189,7 +195,7 @@ class Handle:
         """Parse ``sql`` without running it; a statement that cannot be parsed counts as none."""
         found = self.call(lambda c: c.classify_query(sql))
         read_only = found["query_class"].name == "READ_ONLY"
-        self._has_only_read = self._has_only_read and read_only
+        self._is_clean = self._is_clean and read_only
         return Classification(
             read_only=read_only,
             allowed_by_get=read_only or first_keyword(sql) in _HARMLESS_WHEN_READONLY,
