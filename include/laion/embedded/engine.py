@@ -34,6 +34,7 @@ _chdb.set_signal_handlers_enabled(0)
 
 # chDB accepts `1 + 1` for `SELECT 1 + 1`; a server does not.
 _SERVER_LIKE = {"implicit_select": "0"}
+_SET_ALWAYS = frozenset({*_SERVER_LIKE, "log_comment"})
 _HARMLESS_WHEN_READONLY = frozenset({b"SET", b"USE"})
 
 
@@ -143,12 +144,13 @@ class Handle:
 
     @property
     def is_as_new(self) -> bool:
-        """Whether nothing but settings, which `configure` sets, tells it from a new one.
+        """Whether nothing tells it from a new one but what `configure` sets for every request.
 
-        Not after a statement that writes, nor after a query that was broken off, nor after another
-        database was used: to go back takes a grant that the user may not have.
+        Not after a statement that writes or a query that was broken off; nor after other settings
+        or another database: there may be no way back, as from `readonly`, or without a grant.
         """
-        return self._is_clean and self._database == self._home
+        is_at_home = self._database == self._home
+        return self._is_clean and is_at_home and self._applied.keys() <= _SET_ALWAYS
 
     def spoil(self) -> None:
         """Have it not taken for new any more."""

@@ -361,3 +361,9 @@ def test_a_quote_that_is_never_closed_is_refused_at_once(embedded, http):
     response = http.post(embedded.url, data="SELECT 'it" + "s" * 100, timeout=10)
 
     assert code_of(response) == (400, "62")
+
+
+@pytest.mark.parametrize("settings", [{"readonly": "2"}, {"allow_ddl": "0"}])
+def test_what_a_request_may_not_do_does_not_hold_for_the_next(embedded, http, settings):
+    assert http.post(embedded.url, "SELECT 1", params=settings).text == "1\n"
+    assert http.post(embedded.url, "SELECT 2").text == "2\n"
