@@ -45,8 +45,7 @@ down:
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m laion.sample.demo down --state $(STATE)/up; else echo "Nothing is running: the project is not set up."; fi
 
 test: setup
-	@# In the order of names, what takes minutes (browser, dags, system) is not left to the end.
-	@$(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 faults: setup
 	@mkdir -p $(STATE) && rm -f $(STATE)/faults.jsonl

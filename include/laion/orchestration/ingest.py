@@ -265,12 +265,14 @@ def _find_room(ledger: Ledger, area: StagingArea, start: ShardEvent) -> bool:
         log.warning("Removed what was left of %s", freed)
     log.info("Waiting: %d shards are staged already.", area.capacity)
     give_up = time.monotonic() + WAIT_FOR_ROOM_S
-    while not area.claim(start.table, start.shard, start.attempt):
+    while True:
         staged = [attempt for _, _, attempt in area.attempts()]
+        # A claim in vain is one more moment in which to be killed and to leave it.
+        if len(staged) < area.capacity and area.claim(start.table, start.shard, start.attempt):
+            return True
         if time.monotonic() > give_up or not ledger.are_moving(staged, QUIET_S):
             return False
         time.sleep(ASK_FOR_ROOM_EVERY_S)
-    return True
 
 
 def _take_over(ledger: Ledger, area: StagingArea, start: ShardEvent) -> bool:

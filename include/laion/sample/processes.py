@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,11 +97,30 @@ def wait_until(process: Process, is_ready: Callable[[], bool], timeout_s: float)
 
 
 def free_port(preferred: int = 0) -> int:
-    """Return `preferred` if nothing listens there on 127.0.0.1, else any free port."""
+    """Return `preferred` if nothing listens there on 127.0.0.1 or is about to, else a free port."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
+                if not port or _reserve(port):
+                    return int(probe.getsockname()[1])
     raise ProcessFailed("no free TCP port on 127.0.0.1")
+
+
+_reserved: set[int] = set()
+
+
+def _reserve(port: int) -> bool:
+    """Take a port until this process ends: another stack may start before ours listens there."""
+    if port in _reserved:
+        return True
+    path = Path(tempfile.gettempdir(), f"laion-port-{port}-{os.getuid()}")
+    lock = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    _reserved.add(port)
+    return True
