@@ -56,7 +56,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 64
-_SPARE_HANDLES = 8
 _MAX_QUERY_BYTES = 64 * 1024 * 1024
 _LOOK_EVERY_BYTES = 32 * 1024 * 1024
 _FREE_ABOVE_BYTES = 1000 * 1024 * 1024
@@ -71,8 +70,6 @@ class Interface:
         self._spool = spool
         self._password = password
         self._running: set[str] = set()
-        # A statement that only reads leaves nothing behind: the next request may have its handle.
-        self._spare: list[Handle] = []
         self._inserted_bytes = 0
         self.sessions = Sessions(
             engine.new_handle, lambda handle: self._run(engine.close_handle, handle)
@@ -158,17 +155,12 @@ class Interface:
                 finally:
                     self.sessions.release(asked.session_id, asked.session_timeout_s)
             else:
-                handle = self._spare.pop() if self._spare else self._engine.new_handle()
-                is_spare = False
+                handle = self._engine.new_handle()
                 try:
                     yield handle
-                    is_spare = handle.is_as_new and len(self._spare) < _SPARE_HANDLES
                 finally:
-                    if is_spare:
-                        self._spare.append(handle)
-                    else:
-                        # Nobody needs to wait for that.
-                        self._threads.submit(self._engine.close_handle, handle)
+                    # Nobody needs to wait for that: the handle is of no use to another request.
+                    self._threads.submit(self._engine.close_handle, handle)
         finally:
             self._running.discard(asked.query_id)
 

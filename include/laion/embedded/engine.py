@@ -34,7 +34,6 @@ _chdb.set_signal_handlers_enabled(0)
 
 # chDB accepts `1 + 1` for `SELECT 1 + 1`; a server does not.
 _SERVER_LIKE = {"implicit_select": "0"}
-_SET_ALWAYS = frozenset({*_SERVER_LIKE, "log_comment"})
 _HARMLESS_WHEN_READONLY = frozenset({b"SET", b"USE"})
 
 
@@ -95,7 +94,6 @@ class Stream:
         """Stop the query, unless it has ended."""
         running, self._running = self._running, None
         if running is not None:
-            self._handle.spoil()
             self._handle.call(lambda c: c.streaming_cancel_query(running))
 
 
@@ -139,22 +137,7 @@ class Handle:
         self._lock = threading.Lock()
         self._baseline = dict(baseline)
         self._applied: dict[str, str] = {}
-        self._is_clean = True
         self._home = self._database = "default"
-
-    @property
-    def is_as_new(self) -> bool:
-        """Whether nothing tells it from a new one but what `configure` sets for every request.
-
-        Not after a statement that writes or a query that was broken off; nor after other settings
-        or another database: there may be no way back, as from `readonly`, or without a grant.
-        """
-        is_at_home = self._database == self._home
-        return self._is_clean and is_at_home and self._applied.keys() <= _SET_ALWAYS
-
-    def spoil(self) -> None:
-        """Have it not taken for new any more."""
-        self._is_clean = False
 
     def call(self, action: Callable[[Any], T], has_output: bool = True) -> T:
         """Run ``action`` on chDB's connection.
@@ -197,7 +180,6 @@ class Handle:
         """Parse ``sql`` without running it; a statement that cannot be parsed counts as none."""
         found = self.call(lambda c: c.classify_query(sql))
         read_only = found["query_class"].name == "READ_ONLY"
-        self._is_clean = self._is_clean and read_only
         return Classification(
             read_only=read_only,
             allowed_by_get=read_only or first_keyword(sql) in _HARMLESS_WHEN_READONLY,
