@@ -105,8 +105,11 @@ def _kill_airflow_in_the_middle_of_a_load(stack: Stack, job: Job) -> None:
     info = stack.running()
     assert info is not None
     poll(
-        lambda: job.client.command(
-            "SELECT count() FROM shard_ledger WHERE shard = 3 AND stage = 'load'"
+        lambda: (
+            job.client.command(
+                "SELECT count() FROM shard_ledger WHERE shard = 3 AND stage = 'load'"
+            )
+            and job.leftovers()
         )
     )
     # Held for a moment, so that the load cannot come to its end first.
