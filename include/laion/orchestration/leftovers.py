@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 ENDED = ("success", "failed")
 
+UNKNOWN_FOR_S = 120
+"""A download takes a place and says so in the ledger at once; this long after, it was killed."""
+
 
 def discard_attempt(
     ledger: Ledger, area: StagingArea, table: str, shard: int, attempt: str
@@ -44,13 +47,15 @@ def discard_run(ledger: Ledger, area: StagingArea, origin: TaskOrigin, table: st
 def free_places(ledger: Ledger, area: StagingArea) -> list[str]:
     """Discard what no task will use any more in the staging area; return a line about each.
 
-    That are the attempts of runs that have ended, as a run does that was marked failed, and, where
-    this Airflow does not know the run, those that nobody has touched for hours.
+    That are the attempts of runs that have ended, as a run does that was marked failed, those that
+    never came to a word in the ledger and, where this Airflow does not know the run, those that
+    nobody has touched for hours.
     """
     states: dict[tuple[str, str], str] = {}
-    freed, in_use = [], []
+    freed, known, in_use = [], [], []
     for table, shard, attempt in area.attempts():
         for dag_id, run_id in ledger.rows("run_of_attempt", table=table, attempt=attempt):
+            known.append(attempt)
             run = dag_id, run_id
             if run not in states:
                 states[run] = _run_state(*run)
@@ -59,8 +64,13 @@ def free_places(ledger: Ledger, area: StagingArea) -> list[str]:
                 freed.append(f"{shard_label(shard)} of {table}: run {run_id} is over")
             elif states[run]:
                 in_use.append(attempt)
+    never_begun = area.sweep(keep=known, untouched_s=UNKNOWN_FOR_S)
     stale = area.sweep(keep=in_use)
-    return freed + [f"{place}: nobody has touched it for hours" for place in stale]
+    return [
+        *freed,
+        *(f"{place}: the ledger does not know it" for place in never_begun),
+        *(f"{place}: nobody has touched it for hours" for place in stale),
+    ]
 
 
 def _run_state(dag_id: str, run_id: str) -> str:

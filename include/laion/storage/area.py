@@ -65,8 +65,13 @@ class StagingArea(ABC):
         """Return (table, shard, attempt) of every place that is taken."""
 
     @abstractmethod
-    def sweep(self, now: float | None = None, keep: Collection[str] = ()) -> list[str]:
-        """Delete attempts nobody has touched for STALE_AFTER_S and return where they were.
+    def sweep(
+        self,
+        now: float | None = None,
+        keep: Collection[str] = (),
+        untouched_s: float = STALE_AFTER_S,
+    ) -> list[str]:
+        """Delete attempts nobody has touched for so long and return where they were.
 
         Those in `keep` stay: their runs go on, whatever a clock says.
         """

@@ -80,8 +80,13 @@ class BucketArea(StagingArea):
         names = [(path.split("/")[-2], *name_of(path).split("-")) for path in self._attempts()]
         return [(table, int(shard), attempt) for table, shard, attempt in names]
 
-    def sweep(self, now: float | None = None, keep: Collection[str] = ()) -> list[str]:
-        oldest = (now or time.time()) - STALE_AFTER_S
+    def sweep(
+        self,
+        now: float | None = None,
+        keep: Collection[str] = (),
+        untouched_s: float = STALE_AFTER_S,
+    ) -> list[str]:
+        oldest = (now or time.time()) - untouched_s
         stale = [
             path
             for path, touched in self._attempts().items()

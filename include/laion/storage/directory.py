@@ -90,8 +90,13 @@ class DirectoryArea(StagingArea):
         names = [(path.parent.name, *path.name.split("-")) for path in self._attempts()]
         return [(table, int(shard), attempt) for table, shard, attempt in names]
 
-    def sweep(self, now: float | None = None, keep: Collection[str] = ()) -> list[str]:
-        oldest = (now or time.time()) - STALE_AFTER_S
+    def sweep(
+        self,
+        now: float | None = None,
+        keep: Collection[str] = (),
+        untouched_s: float = STALE_AFTER_S,
+    ) -> list[str]:
+        oldest = (now or time.time()) - untouched_s
         stale = [
             directory
             for directory in self._attempts()
