@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ ALONE = {"dataset": "sample", "shards": "", "build_index": False, "deploy_udfs":
 
 
 @pytest.fixture
-def settings(clickhouse_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installation that may deploy."""
+def settings(
+    clickhouse_server: EmbeddedServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """An installation that may deploy; other tests' server has no functions afterwards."""
     server = clickhouse_server.path
     for name, value in {
         "LAION_MODELS_DIR": MODELS,
@@ -28,6 +31,11 @@ def settings(clickhouse_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch)
         "LAION_UDF_PYTHON": sys.executable,
     }.items():
         monkeypatch.setenv(name, str(value))
+    yield
+    for name in ("user_scripts", "user_defined_functions"):
+        for path in (server / name).iterdir():
+            path.unlink()
+    client.command("SYSTEM RELOAD FUNCTIONS")
 
 
 def test_words_find_items_after_a_run_and_deploying_again_changes_nothing(
