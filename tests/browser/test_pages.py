@@ -6,7 +6,7 @@ import re
 
 import requests
 from fastapi.routing import APIRoute
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from laion.web.app import Backend, create_app
 from laion.web.security import OWN_REQUEST_HEADER
@@ -242,6 +242,22 @@ class TestSearch:
 
         expect(frame.locator("#chosen")).to_contain_text("like row")
         expect(frame.locator("#summary")).to_contain_text("the row's vector")
+
+    def test_a_picture_chosen_before_the_page_s_script_is_there_is_searched_for(
+        self, site: Site, page: Page, loaded: set[str]
+    ) -> None:
+        held: list[Route] = []
+        page.route(re.compile("static/search.js"), held.append)
+        page.goto(f"{site.info.airflow_url}/plugin/laion-search/laion/search", wait_until="commit")
+        frame = page.frame_locator("iframe")
+        frame.locator("#picture").set_input_files(site.stack.pictures / "lighthouse.jpg")
+
+        while not held:
+            page.wait_for_timeout(50)
+        held[0].continue_()
+
+        expect(frame.locator("#chosen")).to_contain_text("lighthouse.jpg")
+        expect(frame.locator(".caption").first).to_be_visible()
 
     def test_filters_let_through_what_they_say(
         self, site: Site, page: Page, loaded: set[str]

@@ -219,5 +219,8 @@ else {
     hover(-depth);
     takePicture(event.dataTransfer.files[0]);
   });
-  search();
+  // Chosen before this script was here.
+  const [early] = byId("picture").files;
+  if (early) takePicture(early);
+  else search();
 }
