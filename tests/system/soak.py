@@ -112,6 +112,11 @@ class Soak:
             self.failures.append(f"{work.__name__}: {type(error).__name__}: {error}")
             self.ended.set()
 
+    def forget_ended_tasks(self) -> None:
+        """Give up the handle that this process holds of each task process."""
+        for worker in [one for one in self.world.workers if not one.process.is_alive()]:
+            self.world.workers.remove(worker)
+
     def sample(self) -> dict[str, float]:
         server, here = psutil.Process(self.world.server.pid), psutil.Process()
         ((parts,),) = self.world.direct.rows("SELECT count() FROM system.parts WHERE active")
@@ -159,6 +164,7 @@ def soak(state: Path, minutes: float) -> list[str]:
         began = time.monotonic()
         while time.monotonic() - began < 60 * minutes and not soak.ended.wait(SAMPLE_EVERY_S):
             samples.append({"minute": (time.monotonic() - began) / 60, **soak.sample()})
+            soak.forget_ended_tasks()
         soak.ended.set()
         for thread in threads:
             thread.join()
