@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache, wraps
 from itertools import pairwise
 
 # Possessive: a quote that is never closed would else be tried in all ways, for ever.
@@ -22,6 +23,8 @@ _TOKEN = re.compile(
 _DATA_START = re.compile(rb"[ \t\f]*(?:\r?\n)?")
 _OPEN, _CLOSE = frozenset(b"([{"), frozenset(b")]}")
 _NO_INLINE_DATA = frozenset({b"SELECT", b"WITH", b"FROM", b"WATCH"})
+_REMEMBERED = 256
+_SHORT_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,17 @@ class InlineInsert:
     settings: bytes
     format: str
     data_start: int
+
+
+def _remembered(find: Callable[[bytes], str | None]) -> Callable[[bytes], str | None]:
+    """Remember what is found in short texts: programs ask the same again and again."""
+    remember = lru_cache(_REMEMBERED)(find)
+
+    @wraps(find)
+    def look(text: bytes) -> str | None:
+        return remember(text) if len(text) <= _SHORT_BYTES else find(text)
+
+    return look
 
 
 def tokenize(text: bytes) -> Iterator[Token]:
@@ -112,6 +126,7 @@ def split_insert(text: bytes) -> InlineInsert | None:
     return None
 
 
+@_remembered
 def find_format(text: bytes) -> str | None:
     """The name in the FORMAT clause that ends a query, if it has one.
 
@@ -127,6 +142,7 @@ def find_format(text: bytes) -> str | None:
     return None
 
 
+@_remembered
 def find_unsupported(text: bytes) -> str | None:
     """The name of a clause which only a client program or a server can serve, if there is one."""
     insert = split_insert(text)
