@@ -117,7 +117,8 @@ class Interface:
         insert = split_insert(text)
         async with self._handle(asked) as handle:
             if insert is not None and needs_streaming(insert, asked, complete):
-                await self._run(prepare, handle, request.method, asked, text[: insert.data_start])
+                sql = text[: insert.data_start]
+                await self._run(prepare, self._engine, handle, request.method, asked, sql)
                 data = _chain(text[insert.data_start :], body)
                 stats = await self._insert(handle, insert, data)
                 answer = Answer(iter(()), stats=stats, is_at_hand=True)
@@ -129,7 +130,8 @@ class Interface:
                     raise DBError(229, "QUERY_IS_TOO_LARGE", "The query is larger than 64 MiB")
             async with self._watched(request, asked) as gone:
                 answer = await self._run(
-                    start_statement, handle, request.method, asked, text, insert, self._spool
+                    start_statement,
+                    *(self._engine, handle, request.method, asked, text, insert, self._spool),
                 )
                 try:
                     return await self._send(send, asked, answer, gone)

@@ -21,7 +21,7 @@ import chdb
 
 from laion.embedded.config import Layout
 from laion.embedded.exception import parse_exception
-from laion.embedded.statement import first_keyword
+from laion.embedded.statement import first_keyword, remembered
 from laion.errors import EmbeddedFailed, EmbeddedPathLocked, EmbeddedPathUnusable
 
 T = TypeVar("T")
@@ -176,16 +176,6 @@ class Handle:
             self._applied = wanted
         self._use(database or self._home)
 
-    def classify(self, sql: bytes) -> Classification:
-        """Parse ``sql`` without running it; a statement that cannot be parsed counts as none."""
-        found = self.call(lambda c: c.classify_query(sql))
-        read_only = found["query_class"].name == "READ_ONLY"
-        return Classification(
-            read_only=read_only,
-            allowed_by_get=read_only or first_keyword(sql) in _HARMLESS_WHEN_READONLY,
-            statement_count=found["statement_count"],
-        )
-
     def query(self, sql: bytes, fmt: str, params: Mapping[str, str]) -> Result:
         """Run a statement; its result is complete in memory.
 
@@ -255,6 +245,7 @@ class Engine:
         self._baseline = self._own._changed_settings()
         row = self._own.query(b"SELECT version(), timezone()", "TSVRaw", {})
         self.version, self.timezone = row.data.decode().split()
+        self.classify = remembered(self._classify)
 
     def new_handle(self) -> Handle:
         """A fresh handle, to be given back to `close_handle`."""
@@ -287,6 +278,16 @@ class Engine:
         for handle in list(self._handles):
             self.close_handle(handle)
         self._own.close()
+
+    def _classify(self, sql: bytes) -> Classification:
+        """Parse ``sql`` without running it; a statement that cannot be parsed counts as none."""
+        found = self._own.call(lambda c: c.classify_query(sql))
+        read_only = found["query_class"].name == "READ_ONLY"
+        return Classification(
+            read_only=read_only,
+            allowed_by_get=read_only or first_keyword(sql) in _HARMLESS_WHEN_READONLY,
+            statement_count=found["statement_count"],
+        )
 
     def _kill(self, condition: str) -> None:
         self._own.call(lambda c: c.query(f"KILL QUERY WHERE {condition} ASYNC"))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from laion.embedded.answer import Answer
-from laion.embedded.engine import Handle, Stream, quote_literal
+from laion.embedded.engine import Engine, Handle, Stream, quote_literal
 from laion.embedded.exception import DBError, not_implemented
 from laion.embedded.request import CHUNK_BYTES, Parameters
 from laion.embedded.statement import (
@@ -26,7 +26,7 @@ _STREAMED_STATEMENTS = frozenset({b"SELECT", b"WITH"})
 SPOOLED_FORMATS = frozenset({"parquet", "orc", "arrow"})
 
 
-def prepare(handle: Handle, method: str, asked: Parameters, sql: bytes) -> bool:
+def prepare(engine: Engine, handle: Handle, method: str, asked: Parameters, sql: bytes) -> bool:
     """Bring a handle into the state a request asks for, and check its statement.
 
     Blocks. Says whether the statement only reads.
@@ -37,7 +37,7 @@ def prepare(handle: Handle, method: str, asked: Parameters, sql: bytes) -> bool:
     handle.configure(asked.settings, asked.database, asked.query_id)
     if (what := find_unsupported(sql)) is not None:
         raise not_implemented(what)
-    found = handle.classify(sql)
+    found = engine.classify(sql)
     if found.statement_count > 1:
         raise DBError(62, "SYNTAX_ERROR", "Syntax error (Multi-statements are not allowed)")
     if found.statement_count and method != "POST" and not found.allowed_by_get:
@@ -51,6 +51,7 @@ def prepare(handle: Handle, method: str, asked: Parameters, sql: bytes) -> bool:
 
 
 def start_statement(
+    engine: Engine,
     handle: Handle,
     method: str,
     asked: Parameters,
@@ -67,7 +68,7 @@ def start_statement(
     """
     # Binary data are no SQL, but VALUES might be followed by a second statement.
     end = len(text) if insert is None or insert.format == "Values" else insert.data_start
-    reads = prepare(handle, method, asked, text[:end])
+    reads = prepare(engine, handle, method, asked, text[:end])
     if not text.strip():
         raise DBError(62, "SYNTAX_ERROR", "Syntax error: Empty query")
     fmt = (find_format(text) if insert is None else None) or asked.default_format

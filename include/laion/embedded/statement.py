@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from itertools import pairwise
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # Possessive: a quote that is never closed would else be tried in all ways, for ever.
 _TOKEN = re.compile(
@@ -57,12 +60,12 @@ class InlineInsert:
     data_start: int
 
 
-def _remembered(find: Callable[[bytes], str | None]) -> Callable[[bytes], str | None]:
+def remembered(find: Callable[[bytes], T]) -> Callable[[bytes], T]:
     """Remember what is found in short texts: programs ask the same again and again."""
     remember = lru_cache(_REMEMBERED)(find)
 
     @wraps(find)
-    def look(text: bytes) -> str | None:
+    def look(text: bytes) -> T:
         return remember(text) if len(text) <= _SHORT_BYTES else find(text)
 
     return look
@@ -126,7 +129,7 @@ def split_insert(text: bytes) -> InlineInsert | None:
     return None
 
 
-@_remembered
+@remembered
 def find_format(text: bytes) -> str | None:
     """The name in the FORMAT clause that ends a query, if it has one.
 
@@ -142,7 +145,7 @@ def find_format(text: bytes) -> str | None:
     return None
 
 
-@_remembered
+@remembered
 def find_unsupported(text: bytes) -> str | None:
     """The name of a clause which only a client program or a server can serve, if there is one."""
     insert = split_insert(text)
