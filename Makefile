@@ -49,8 +49,8 @@ test: setup
 
 faults: setup
 	@mkdir -p $(STATE) && rm -f $(STATE)/faults.jsonl
-	@FAULT_MATRIX=$(CURDIR)/$(STATE)/faults.jsonl $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadgroup \
-	  -m "slow_fault or not slow_fault" tests/system/faults
+	@FAULT_MATRIX=$(CURDIR)/$(STATE)/faults.jsonl $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile \
+	  --no-loadscope-reorder -m "slow_fault or not slow_fault" tests/system/faults
 	@$(PYTHON) -m tests.system.faults.matrix $(STATE)/faults.jsonl > docs/fault-matrix.md
 
 rehearse: setup

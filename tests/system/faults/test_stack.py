@@ -34,7 +34,6 @@ from tests.system.postgres_stack import (
 
 pytestmark = [
     pytest.mark.slow_fault,
-    pytest.mark.xdist_group("stack"),
     pytest.mark.skipif(postgres_programs() is None, reason="PostgreSQL is not installed"),
 ]
 
