@@ -247,7 +247,7 @@ class TestSearch:
         self, site: Site, page: Page, loaded: set[str]
     ) -> None:
         held: list[Route] = []
-        page.route(re.compile("static/search.js"), held.append)
+        page.route(re.compile("static/search.js"), lambda route: held.append(route))
         page.goto(f"{site.info.airflow_url}/plugin/laion-search/laion/search", wait_until="commit")
         frame = page.frame_locator("iframe")
         frame.locator("#picture").set_input_files(site.stack.pictures / "lighthouse.jpg")
