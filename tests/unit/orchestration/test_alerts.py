@@ -28,12 +28,7 @@ from laion.errors import (
     SourceUnreachable,
     UdfCheckFailed,
 )
-from laion.orchestration.alerts import (
-    alert_failure,
-    alert_if_late,
-    deliver,
-    missing_connection,
-)
+from laion.orchestration.alerts import alert_failure, alert_if_late, deliver, missing_connection
 from laion.orchestration.messages import Alert, Message
 from laion.settings import get_settings
 from tests.embedded_server import EmbeddedServer
