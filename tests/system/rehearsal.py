@@ -46,6 +46,15 @@ DAMAGED = (5, 6)
 MIN_SHARDS = 18
 RUN_TIMEOUT_S = 3000
 SAMPLE_EVERY_S = 5
+AT_ONCE = 8
+ROOM_FOR_SMALL_TASKS = {
+    "AIRFLOW__CORE__PARALLELISM": str(2 * AT_ONCE),
+    "LAION_MAX_SHARDS_IN_FLIGHT": str(4 * AT_ONCE),
+    "LAION_MAX_PARALLEL_DOWNLOADS": str(AT_ONCE),
+    "LAION_MAX_PARALLEL_CONVERTS": str(AT_ONCE),
+    "LAION_MAX_PARALLEL_LOADS": str(AT_ONCE),
+}
+"""No task takes a second, and a pass of the scheduler over a large run several."""
 
 PROFILE = """
 title = "LAION-400M in miniature"
@@ -211,6 +220,7 @@ def rehearse(state: Path, shards: int) -> str:
             "AIRFLOW_CONN_LAION_ALERTS": json.dumps({"conn_type": "apprise", "extra": channel}),
             "LAION_PROFILES_DIR": str(profiles),
             "LAION_RETRY_DELAY_S": "2",
+            **ROOM_FOR_SMALL_TASKS,
         }
         with running_postgres_stack(state / "stack", env) as (stack, info):
             client, api = stack.clickhouse_client(info), stack.airflow_api(info)

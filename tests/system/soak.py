@@ -212,7 +212,7 @@ def draw(samples: list[dict[str, float]], file: Path) -> None:
     for axis, name in zip(axes, names, strict=True):
         axis.plot([s["minute"] for s in samples], [s[name] for s in samples], linewidth=1)
         axis.set_title(name, loc="left", fontsize=9)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.2 * max(s[name] for s in samples))
     axes[-1].set_xlabel("minutes")
     figure.tight_layout()
     figure.savefig(file, dpi=100)
