@@ -2,7 +2,7 @@
 
 100,000 rows of two 512-d vectors in 40 shards. Prints tables, writes `bench/index.json`, and draws
 recall against latency into `docs/images/recall.svg`. With `FULL=1` it is 1,000,000 rows of images
-alone and their `bf16` index, against brute force: some 25 minutes on two cores, nothing drawn.
+alone and their `bf16` index, against brute force: some 40 CPU minutes, nothing drawn.
 """
 
 from __future__ import annotations
