@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -15,6 +16,17 @@ from laion.errors import BadNpy
 
 MAX_HEADER_BYTES = 10_000
 """Headers of real files are 128 bytes; numpy's own limit is this."""
+
+READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,
+}
+BROKEN = (
+    ValueError, TypeError, IndexError, OSError,
+    SyntaxError, TokenError, MemoryError, RecursionError,
+)  # fmt: skip
+"""What numpy raises for headers that are none."""
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -38,17 +50,13 @@ def read_npy_header(file: BinaryIO, name: str) -> NpyHeader:
     """Read the header of npy version 1.0 to 3.0; `name` is for messages. Raises BadNpy."""
     try:
         version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(
-                file, max_header_size=MAX_HEADER_BYTES
-            )
-        elif version in ((2, 0), (3, 0)):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(
-                file, max_header_size=MAX_HEADER_BYTES
-            )
-        else:
+        if version not in READERS:
             raise BadNpy(f"{name}: npy version {version} is unknown")
-    except (ValueError, OSError, SyntaxError, TypeError, TokenError, MemoryError) as error:
+        with warnings.catch_warnings():
+            # That Python 2 wrote it, or that its type has a newer name.
+            warnings.simplefilter("ignore")
+            shape, fortran_order, dtype = READERS[version](file, max_header_size=MAX_HEADER_BYTES)
+    except BROKEN as error:
         raise BadNpy(f"{name} is no npy file: {error}") from error
     if dtype.kind != "f" or dtype.itemsize not in (2, 4):
         raise BadNpy(f"{name} holds {dtype} values; embeddings are float16 or float32")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import struct
 import tracemalloc
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ class TestRightFiles:
 
         assert (found.shape, found.offset, found.file_bytes) == ((4, 3), 128, 152)
 
+    def test_a_file_of_python_2_is_read_without_a_word(self, path: Path) -> None:
+        path.write_bytes(npy_bytes(header("(4L, 3L)"), VECTORS.astype(np.float16).tobytes()))
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            array = open_embeddings(path)
+
+        np.testing.assert_array_equal(array, VECTORS)
+
     def test_pages_that_were_let_go_are_read_again(self, path: Path) -> None:
         save(path, VECTORS)
         array = open_embeddings(path)
@@ -109,8 +119,18 @@ class TestBrokenFiles:
 
     @pytest.mark.parametrize(
         "text",
-        ["{'descr': ", "[" * 5000, "-" * 9000 + "1", "{}", "{[]: 1}", "a\n b", header("(4, x)")],
-        ids=lambda text: text[:12],
+        [
+            "{'descr': ",
+            "[" * 5000,
+            "-" * 9000 + "1",
+            "{}",
+            "{[]: 1}",
+            "a\n b",
+            header("(4, x)"),
+            header("(1" + "+1" * 3000 + ", 3)"),
+            header("(4, 3)", descr="()"),
+        ],
+        ids=range(9),
     )
     def test_a_broken_header_is_told(self, path: Path, text: str) -> None:
         path.write_bytes(npy_bytes(text))
