@@ -54,7 +54,7 @@ ROOM_FOR_SMALL_TASKS = {
     "LAION_MAX_PARALLEL_CONVERTS": str(AT_ONCE),
     "LAION_MAX_PARALLEL_LOADS": str(AT_ONCE),
 }
-"""No task takes a second, and a pass of the scheduler over a large run several."""
+"""A task takes seconds, as long as a pass of the scheduler over a large run."""
 
 PROFILE = """
 title = "LAION-400M in miniature"
