@@ -14,13 +14,15 @@ import requests
 from fastapi.testclient import TestClient
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 from starlette.datastructures import Headers
 
 from laion.datasets import Profile, parse_profile
 from laion.embedded.exception import DBError
 from laion.embedded.request import read_parameters
 from laion.embedded.statement import find_format, first_keyword, split_insert, tokenize
-from laion.errors import BadNpy, BadProfile, BadShards
+from laion.encoders.decode import FORMATS, decode_image
+from laion.errors import BadImage, BadNpy, BadProfile, BadShards
 from laion.npy import read_npy_header
 from laion.shards import MAX_SHARD, SHARDS_PATTERN, format_shards, parse_shards
 from laion.udf.rowbinary import encode_varuint
@@ -136,6 +138,31 @@ class TestUrls:
 
         assert secret not in hide_credentials(url)
         assert secret not in hide_credentials(f"cannot fetch {url}, then {url}: refused")
+
+
+class TestPictures:
+    @staticmethod
+    def pictures() -> list[bytes]:
+        """The same noise in every format, and with a palette that has transparency."""
+        colours = np.random.default_rng(0).integers(0, 256, (12, 12, 4), dtype=np.uint8)
+        image = Image.fromarray(colours)
+        files = []
+        for kind in FORMATS:
+            file = io.BytesIO()
+            image.convert("RGB").save(file, kind)
+            files.append(file.getvalue())
+        image.quantize(16).save(file := io.BytesIO(), "PNG")
+        return [*files, file.getvalue()]
+
+    @fuzz(300)
+    @given(mutated(pictures()))
+    def test_a_picture_or_a_refusal(self, data: bytes) -> None:
+        try:
+            image = decode_image(io.BytesIO(data), max_pixels=1000)
+        except BadImage:
+            return
+        assert image.mode == "RGB"
+        assert 0 < image.width * image.height <= 1000
 
 
 class TestUdfFrames:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
@@ -18,6 +16,10 @@ MAX_SIDE_RATIO = 100
 
 _GREY_16_BIT = frozenset({"I;16", "I;16B", "I;16L", "I"})
 
+# Pillow warns of broken EXIF, of palettes with transparency and the like, and decodes the picture
+# all the same. The filter is the whole process's: `catch_warnings` is not made for threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 
 def decode_image(file: BinaryIO, max_pixels: int) -> Image.Image:
     """Return the first frame of a JPEG, PNG, WebP or GIF as RGB.
@@ -26,21 +28,20 @@ def decode_image(file: BinaryIO, max_pixels: int) -> Image.Image:
     orientation noted in EXIF is not applied, as it was not for LAION's vectors.
     Raises BadImage: another format, truncated, more than `max_pixels`.
     """
-    with _no_guessing():
-        try:
-            with Image.open(file, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise BadImage(f"{width} × {height} pixels, more than {max_pixels:,}")
-                if max(width, height) > MAX_SIDE_RATIO * min(width, height):
-                    raise BadImage(f"{width} × {height} pixels are too narrow")
-                image.seek(0)
-                return _to_rgb(image)
-        except BadImage:
-            raise
-        except Exception as error:
-            # Decoders raise whatever a broken file leads them to.
-            raise BadImage(f"no picture that can be decoded: {error}") from error
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise BadImage(f"{width} × {height} pixels, more than {max_pixels:,}")
+            if max(width, height) > MAX_SIDE_RATIO * min(width, height):
+                raise BadImage(f"{width} × {height} pixels are too narrow")
+            image.seek(0)
+            return _to_rgb(image)
+    except BadImage:
+        raise
+    except Exception as error:
+        # Decoders raise whatever a broken file leads them to.
+        raise BadImage(f"no picture that can be decoded: {error}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -48,11 +49,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         grey = np.asarray(image, np.int64).clip(0, 65_535) // 257
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
-
-
-@contextmanager
-def _no_guessing() -> Iterator[None]:
-    """Let Pillow's warnings, such as that of a decompression bomb, be errors."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -179,6 +181,35 @@ class TestDecoding:
         image = decode_image(encoded(noise(9, 9).convert(mode), kind), MANY)
 
         assert (image.mode, image.size) == ("RGB", (9, 9))
+
+    def test_takes_a_palette_with_transparency(self) -> None:
+        """What pngquant makes; Pillow warns of it."""
+        palette = noise(9, 9).convert("RGBA").quantize(8)
+        opaque = decode_image(encoded(palette.convert("RGB"), "PNG"), MANY)
+
+        image = decode_image(encoded(palette, "PNG", transparency=bytes(range(8))), MANY)
+
+        assert np.array_equal(image, opaque)
+
+    def test_takes_a_photograph_whose_exif_is_broken(self) -> None:
+        photograph = noise(20, 10)
+        broken = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01"
+
+        image = decode_image(encoded(photograph, "JPEG", exif=broken), MANY)
+
+        assert np.array_equal(image, decode_image(encoded(photograph, "JPEG"), MANY))
+
+    def test_warns_of_nothing(self) -> None:
+        """In a process of its own, whose filters are those of any process."""
+        code = (
+            "import io; from PIL import Image; from laion.encoders.decode import decode_image;"
+            "Image.new('P', (4, 4)).save(file := io.BytesIO(), 'PNG', transparency=b'a');"
+            "decode_image(file, 99)"
+        )
+
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+        assert done.stderr == b""
 
     def test_refuses_a_decompression_bomb_before_decoding_it(self) -> None:
         with pytest.raises(BadImage, match="3600000000 pixels"):
