@@ -10,8 +10,9 @@ from urllib.request import url2pathname
 HIDDEN = "***"
 
 _LOGIN = re.compile(r"(?<=://)[^/?#\s]*@")
-# A query ends where the next URL of a list begins, at a blank or at a quote, but for marks before.
-_QUERY = re.compile(r"\?[^\s'\"<>?]*?=[^\s'\"<>]*?(?=,\s*\w+://|[).,;:]*(?:[\s'\"<>]|$))")
+# A query ends where the next URL of a list begins, at a blank or at a quote; a mark or two before
+# them are the sentence's.
+_QUERY = re.compile(r"\?[^\s'\"<>?]*?=[^\s'\"<>]*?(?=,\s*\w+://|[).,;:]{0,2}(?:[\s'\"<>]|$))")
 
 
 def url_scheme(url: str) -> str:

@@ -22,6 +22,7 @@ from laion.urls import hide_credentials, join_url, url_scheme
         ("https://host/x?token=abc is busy", "https://host/x?*** is busy"),
         ("'https://host/x?a=b', 'y'", "'https://host/x?***', 'y'"),
         ("http://h1/?a=b,http://h2/?c=d", "http://h1/?***,http://h2/?***"),
+        ("https://host/x?sig=abc;;;;;;", "https://host/x?***;;"),
         ("Max retries exceeded with url: /x?sig=abc", "Max retries exceeded with url: /x?***"),
         ("is the URL right and the host up? a=b", "is the URL right and the host up? a=b"),
     ],
