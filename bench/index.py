@@ -45,7 +45,7 @@ from laion.clickhouse.vector_index import begin_build, build_bucket, publish_bui
 FULL = bool(os.environ.get("FULL"))
 ROWS = 1_000_000 if FULL else 100_000
 SHARDS = 40
-BUCKETS = 8
+BUCKETS = IndexOptions().buckets
 DIMENSION = 512
 CLUSTERS = ROWS // 50
 QUERIES = 50

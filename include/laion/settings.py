@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         5, ge=0, description="Seconds before the first retry; each further one waits twice as long."
     )
     search_buckets: int = Field(
-        8, ge=1, le=64, description="Partitions of a search table, each a range of shards."
+        5, ge=1, le=64, description="Partitions of a search table, each a range of shards."
     )
     max_parallel_index_builds: int = Field(
         1, ge=1, description="Partitions indexed at once; each takes every core of the server."

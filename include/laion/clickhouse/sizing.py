@@ -43,7 +43,7 @@ class IndexOptions:
     quantization: str = "bf16"
     m: int = 0
     ef_construction: int = 128
-    buckets: int = 8
+    buckets: int = 5
     min_bucket_rows: int = 10_000
 
     def __post_init__(self) -> None:
