@@ -121,6 +121,7 @@ def spawn_embedded(path: Path, port: int, password: str) -> subprocess.Popen[str
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="replace",
     )
 
 

@@ -137,6 +137,11 @@ def drop_last_row(directory: Path, role: str, shard: int = 0) -> None:
         np.save(path, np.load(path)[:-1])
 
 
+def corrupt_column_name(path: Path) -> None:
+    """Make the name of a Parquet file's column `caption` no UTF-8, everywhere in its footer."""
+    path.write_bytes(path.read_bytes().replace(b"caption", b"captio\xee"))
+
+
 def corrupt_pages(path: Path) -> None:
     """Overwrite what lies between a Parquet file's first bytes and its footer."""
     size = path.stat().st_size

@@ -107,7 +107,7 @@ class _Correlation:
     sums: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(5))
 
     def add(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> None:
-        known = ~np.isnan(x) & ~np.isnan(y)
+        known = np.isfinite(x) & np.isfinite(y)
         x, y = x[known], y[known]
         self.n += len(x)
         self.sums += (x.sum(), y.sum(), x @ x, y @ y, x @ y)
@@ -139,8 +139,7 @@ class AlignmentCheck:
         """Take in consecutive rows: two (n, dimension) arrays and the (n,) similarities."""
         with np.errstate(over="ignore", invalid="ignore"):
             cosine = np.einsum("ij,ij->i", images, texts).astype(np.float64)
-        cosine[~np.isfinite(cosine)] = np.nan
-        stated = similarity.astype(np.float64)
+            stated = similarity.astype(np.float64)
         self.aligned.add(cosine, stated)
         for shift, correlation in self.shifted.items():
             if abs(shift) < len(cosine):

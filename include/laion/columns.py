@@ -15,6 +15,9 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 LIST_CHECKS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises for damaged Parquet; the last is of a column's name."""
+
 
 def text_column(batch: pa.RecordBatch, name: str) -> pa.Array:
     """Null and absent become the empty string; everything else stays byte for byte."""
@@ -74,7 +77,9 @@ def vector_column(
     if values.null_count:
         raise BadMetadata(f"column {name!r} has vectors with null components")
     array: FloatArray = values.to_numpy(zero_copy_only=False).reshape(len(column), dimension)
-    return array.astype(dtype, copy=False)
+    # A double that float32 cannot hold becomes infinite, and the vector a bad one.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(dtype, copy=False)
 
 
 def _is_absent(batch: pa.RecordBatch, name: str) -> bool:

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from laion import __version__
 from laion.checks import AlignmentCheck, VectorCheck, check_row_counts
 from laion.columns import (
+    UNREADABLE,
     similarity_column,
     size_column,
     text_column,
@@ -194,7 +195,7 @@ def _check_dimension(label: str, arrays: dict[str, FloatArray], expected: int | 
 def _open_metadata(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise BadMetadata(f"{path} is no Parquet file: {error}") from error
 
 
@@ -234,7 +235,7 @@ def _labelled(label: str) -> Iterator[None]:
         yield
     except (BadMetadata, WrongDimension) as error:
         raise type(error)(f"{label}: metadata: {error}") from error
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise BadMetadata(f"{label}: metadata: {error}") from error
 
 

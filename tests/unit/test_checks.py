@@ -248,6 +248,17 @@ class TestAlignment:
 
         assert sample.verdict() == "aligned"
 
+    def test_similarities_that_are_not_finite_do_not_count(self, sample: Rows) -> None:
+        sample.similarity = sample.similarity.astype(np.float32)
+        known = np.isfinite(sample.similarity)
+        known[5:9] = False
+        sample.similarity[[5, 6, 7]] = [np.inf, -np.inf, np.nan]
+        signalling_nan = 0x7F800001
+        sample.similarity.view(np.uint32)[8] = signalling_nan
+
+        assert sample.verdict() == "aligned"
+        assert sample.check().aligned.n == known.sum()
+
     def test_the_verdict_does_not_depend_on_the_batches(self, sample: Rows) -> None:
         whole = AlignmentCheck()
         whole.add(sample.images, sample.texts, sample.similarity)

@@ -78,6 +78,14 @@ def test_vectors_of_another_length_are_refused(values: object) -> None:
         vector_column(batch(values, pa.list_(pa.float32())), "v", 2, np.dtype(np.float32))
 
 
+def test_a_double_that_float32_cannot_hold_becomes_infinite() -> None:
+    rows = batch([[1e300, -1e300], [1e-300, 0.5]], pa.list_(pa.float64()))
+
+    found = vector_column(rows, "v", 2, np.dtype(np.float32))
+
+    np.testing.assert_array_equal(found, np.float32([[np.inf, -np.inf], [0, 0.5]]))
+
+
 def test_absent_columns_are_filled() -> None:
     rows = batch([1, 2], pa.int64())
 

@@ -24,6 +24,7 @@ from laion.errors import (
 from laion.shards import ROLES
 from tests.shard_files import (
     append,
+    corrupt_column_name,
     corrupt_pages,
     drop_last_row,
     files_of,
@@ -99,6 +100,10 @@ def corrupt_metadata(directory: Path) -> None:
     corrupt_pages(path_of(directory, "metadata"))
 
 
+def corrupt_metadata_name(directory: Path) -> None:
+    corrupt_column_name(path_of(directory, "metadata"))
+
+
 def replace_metadata_by_a_page(directory: Path) -> None:
     path_of(directory, "metadata").write_text("<html>Not here</html>")
 
@@ -124,6 +129,7 @@ DAMAGES: list[tuple[Any, type[LaionError]]] = [
     (lengthen_texts, BadNpy),
     (truncate_metadata, BadMetadata),
     (corrupt_metadata, BadMetadata),
+    (corrupt_metadata_name, BadMetadata),
     (replace_metadata_by_a_page, BadMetadata),
     (drop_a_row, RowCountMismatch),
     (put_nan, BadVectors),
@@ -238,7 +244,7 @@ class TestInspection:
     @pytest.mark.parametrize(
         ("damage", "error"),
         [(damage, error) for damage, error in DAMAGES if error in (BadNpy, RowCountMismatch)]
-        + [(truncate_metadata, BadMetadata)],
+        + [(truncate_metadata, BadMetadata), (corrupt_metadata_name, BadMetadata)],
     )
     def test_it_finds_damage_that_headers_and_footers_tell(
         self, shard_directory: Path, damage: Any, error: type[LaionError]

@@ -17,6 +17,7 @@ from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier, staging_table
 from laion.clickhouse.schema import column_types
 from laion.clickhouse.statements import statement
+from laion.columns import UNREADABLE
 from laion.errors import StagingGone
 from laion.shards import VECTORS, ShardParquet, StagedShard, shard_label
 
@@ -151,7 +152,7 @@ def _open_parquet(path: Path, number: int) -> Iterator[pq.ParquetFile]:
             pre_buffer=False,
             page_checksum_verification=True,
         )
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise _damaged(number, error) from error
     with parquet:
         yield parquet
@@ -160,7 +161,7 @@ def _open_parquet(path: Path, number: int) -> Iterator[pq.ParquetFile]:
 def _read_batches(parquet: pq.ParquetFile, number: int) -> Iterator[pa.RecordBatch]:
     try:
         yield from parquet.iter_batches(BATCH_ROWS)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise _damaged(number, error) from error
 
 

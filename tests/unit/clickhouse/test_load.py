@@ -17,6 +17,7 @@ from laion.shards import VECTORS, ShardParquet
 from tests.shard_files import (
     DIMENSION,
     ROWS,
+    corrupt_column_name,
     read_vectors,
     unit_vectors,
     write_arrays,
@@ -124,6 +125,16 @@ def test_a_missing_file_tells_which_task_to_clear(client: Client, parquet: Shard
     Path(parquet.path).unlink()
 
     with pytest.raises(StagingGone, match=r"shard 00007: .*clear .*download_shard"):
+        load_shard(client, parquet)
+
+
+def test_a_file_with_a_damaged_column_name_tells_which_task_to_clear(
+    client: Client, parquet: ShardParquet
+) -> None:
+    make_tables(client)
+    corrupt_column_name(Path(parquet.path))
+
+    with pytest.raises(StagingGone, match=r"shard 00007: .*damaged .*clear .*download_shard"):
         load_shard(client, parquet)
 
 
