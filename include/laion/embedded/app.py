@@ -26,7 +26,7 @@ from laion.embedded.answer import (
     new_exception_tag,
 )
 from laion.embedded.compression import choose_compressor
-from laion.embedded.engine import Engine, Handle, Stats
+from laion.embedded.engine import Engine, Handle, Result, Stats
 from laion.embedded.exception import DBError, not_implemented
 from laion.embedded.execution import (
     SPOOLED_FORMATS,
@@ -36,6 +36,7 @@ from laion.embedded.execution import (
     prepare,
     start_statement,
 )
+from laion.embedded.pipe import Pipe
 from laion.embedded.request import (
     CHUNK_BYTES,
     Parameters,
@@ -59,6 +60,7 @@ THREADS = 64
 _MAX_QUERY_BYTES = 64 * 1024 * 1024
 _LOOK_EVERY_BYTES = 32 * 1024 * 1024
 _FREE_ABOVE_BYTES = 1000 * 1024 * 1024
+_ASK_AGAIN_S = 0.01
 
 
 class Interface:
@@ -191,14 +193,30 @@ class Interface:
         incomplete body, but blocks that were complete before may have been."""
         if insert.format.lower() in SPOOLED_FORMATS:
             return await self._insert_file(handle, insert, data)
-        running = await self._run(handle.insert, insert.target + insert.settings, insert.format)
+        pipe = Pipe()
+        statement = insert_from_file(insert, pipe.path)
+        reading = asyncio.create_task(self._run(handle.query, statement, "TabSeparated", {}))
         try:
             async for chunk in _batched(data):
-                await self._run(running.append, chunk)
+                await pipe.write(chunk, reading)
                 await self._account(len(chunk))
-            return await self._run(running.finish)
+            pipe.end()
+            return (await reading).stats
         finally:
-            await self._run(running.cancel)
+            if not reading.done():
+                await self._give_up(pipe, reading)
+            pipe.close()
+
+    async def _give_up(self, pipe: Pipe, reading: asyncio.Task[Result]) -> None:
+        """End an INSERT whose data broke off; the end of the data alone would commit them."""
+        # Not in our threads: all of them may be waiting for data.
+        while not await asyncio.to_thread(self._engine.kill_insert, pipe.path):
+            await asyncio.wait({reading}, timeout=_ASK_AGAIN_S)
+            if reading.done():
+                break
+        pipe.end()
+        with suppress(DBError):
+            await reading
 
     async def _account(self, inserted_bytes: int) -> None:
         """Have memory freed while data are inserted, when much of it is resident.

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import chdb
@@ -97,34 +98,6 @@ class Stream:
             self._handle.call(lambda c: c.streaming_cancel_query(running))
 
 
-class Insert:
-    """A running INSERT that takes its data piece by piece."""
-
-    def __init__(self, handle: Handle, running: Any) -> None:
-        self._handle = handle
-        self._running = running
-
-    def append(self, data: bytes) -> None:
-        """Give more bytes; they need not end at a row's or a block's end."""
-        self._handle.call(lambda c: c.insert_append(self._running, data), has_output=False)
-
-    def finish(self) -> Stats:
-        """End the data and commit."""
-        running, self._running = self._running, None
-        result = self._handle.call(lambda c: c.insert_done(running), has_output=False)
-        return Stats(
-            written_rows=result.rows_written(),
-            written_bytes=result.bytes_written(),
-            elapsed_ns=int(result.elapsed() * 1e9),
-        )
-
-    def cancel(self) -> None:
-        """Give up what is not yet committed. Does nothing after `finish`."""
-        running, self._running = self._running, None
-        if running is not None:
-            self._handle.call(lambda c: c.insert_cancel(running), has_output=False)
-
-
 class Handle:
     """One client's view of the engine: its settings, current database and temporary tables.
 
@@ -139,7 +112,7 @@ class Handle:
         self._applied: dict[str, str] = {}
         self._home = self._database = "default"
 
-    def call(self, action: Callable[[Any], T], has_output: bool = True) -> T:
+    def call(self, action: Callable[[Any], T]) -> T:
         """Run ``action`` on chDB's connection.
 
         Raises:
@@ -153,7 +126,7 @@ class Handle:
             except (RuntimeError, UnicodeDecodeError) as error:
                 # chDB keeps what a failed query had already formatted and would put it before
                 # the next result of this connection; an empty query takes it away.
-                if has_output and self._connection is not None:
+                if self._connection is not None:
                     self._connection.query("")
                 raise parse_exception(_text_of(error)) from error
 
@@ -197,10 +170,6 @@ class Handle:
         """Start a SELECT in a format whose blocks can be put after each other."""
         running = self.call(lambda c: c.send_query(sql, fmt, params=dict(params)))
         return Stream(self, running)
-
-    def insert(self, sql: bytes, fmt: str) -> Insert:
-        """Start ``INSERT INTO t (a, b)``, to be given data in the format."""
-        return Insert(self, self.call(lambda c: c.send_insert(sql, fmt)))
 
     def close(self) -> None:
         """Free the handle, after the call in progress."""
@@ -265,6 +234,11 @@ class Engine:
             "AND query_kind IN ('Select', 'Show', 'Describe', 'Explain')"
         )
 
+    def kill_insert(self, path: Path) -> bool:
+        """Cancel the INSERT that reads from this path; return whether it is running."""
+        literal = quote_literal(quote_literal(str(path)))
+        return self._kill(f"query_kind = 'Insert' AND position(query, {literal}) > 0")
+
     def kill_all(self) -> None:
         """Cancel everything that runs; does not wait for its end."""
         self._kill("1")
@@ -289,8 +263,10 @@ class Engine:
             statement_count=found["statement_count"],
         )
 
-    def _kill(self, condition: str) -> None:
-        self._own.call(lambda c: c.query(f"KILL QUERY WHERE {condition} ASYNC"))
+    def _kill(self, condition: str) -> bool:
+        """Tell running queries to end; return whether there were any."""
+        killed = self._own.call(lambda c: c.query(f"KILL QUERY WHERE {condition} ASYNC"))
+        return bool(killed.size())
 
 
 @contextmanager

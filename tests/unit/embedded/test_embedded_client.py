@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, StreamFailureError
 from clickhouse_connect.driver.external import ExternalData
+from pyarrow.csv import WriteOptions, write_csv
 
 from laion.embedded.compression import choose_compressor
 from tests.embedded_server import poll
@@ -203,6 +204,12 @@ def arrow_stream(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
+def csv(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    write_csv(table, sink, WriteOptions(include_header=False))
+    return sink.getvalue()
+
+
 def parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink)
@@ -285,6 +292,20 @@ def test_an_error_has_code_and_name(client, sql, code, name):
 
     assert (caught.value.code, caught.value.name) == (code, name)
     assert client.command("SELECT 1") == 1
+
+
+@pytest.mark.parametrize("rows", [1, 1_000_000])
+@pytest.mark.parametrize("fmt", ["ArrowStream", "Parquet", "CSV"])
+def test_data_that_cannot_be_written_are_an_error(client, table, fmt, rows):
+    client.command("ALTER TABLE t ADD CONSTRAINT small CHECK id < 0")
+    encode = {"ArrowStream": arrow_stream, "Parquet": parquet, "CSV": csv}[fmt]
+    data = encode(pa.table({"id": pa.array(range(rows), pa.uint64())}))
+
+    for chunks in (data, (data[i : i + 99_999] for i in range(0, len(data), 99_999))):
+        with pytest.raises(DatabaseError) as caught:
+            client.raw_insert(table, ["id"], chunks, fmt=fmt)
+        assert caught.value.name == "VIOLATED_CONSTRAINT"
+        assert client.command("SELECT count() FROM t") == 0
 
 
 def test_a_failed_insert_leaves_the_session_usable(client, table, vectors):
