@@ -8,7 +8,7 @@ that is in its way; the table is in its log. Then each shard goes through `inges
 2. `convert_shard` writes one Parquet file. *Fails when* vectors are bad or rows do not fit.
 3. `load_shard` streams it to a staging table. *Fails when* ClickHouse is down, full or busy.
 4. `validate_shard` counts and hashes that, then replaces the shard's partition of the base table.
-   *Fails when* a load was cut short; it is safe to clear `load_shard`.
+   *Fails when* rows are missing there; the next try loads them again.
 
 Then `confirm_shards` fails the run unless the ledger shows every planned shard published. Beside
 the search table in use, `plan_index` sizes a new one against the server, `build_index` builds what
@@ -20,6 +20,7 @@ and `encode_image` work, or says why that cannot be. `report` lists what happene
 
 **When a shard fails**, the good ones are in. Read its log, mend the cause, and clear the failed
 tasks (*Clear* → *Only failed*) or trigger a run with `shards` = `failed`: nothing is loaded twice.
+A cleared task fetches and converts again what is not staged any more.
 **What happened** is in ClickHouse: `SELECT * FROM shard_status`.
 """
 

@@ -162,8 +162,7 @@ def _open_shard(files: ShardFiles) -> _OpenShard:
     for path in files.paths.values():
         if not Path(path).is_file():
             raise StagingGone(
-                f"{label}: {path} is not there any more; clear the shard's download_shard task to "
-                "fetch it again"
+                f"{label}: {path} is not there any more; clear this task to fetch it again"
             )
     arrays = {
         role: open_embeddings(Path(files.paths[role])) for role in VECTORS if role in files.paths

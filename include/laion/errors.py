@@ -170,7 +170,7 @@ class PortUnavailable(LaionError):
 
 
 class StagingGone(LaionError):
-    """The input of this task is no longer staged: an earlier task must run again."""
+    """What was staged for this task is gone or damaged; cleared, the task stages it again."""
 
 
 # ClickHouse

@@ -86,7 +86,7 @@ def test_files_of_a_source_that_is_read_in_place_are_not_stored(
 def test_a_file_that_is_gone_asks_for_the_download(area: BucketArea) -> None:
     with (
         area.workspace("hold", 7, FIRST) as work,
-        pytest.raises(StagingGone, match="clear the shard's download_shard task"),
+        pytest.raises(StagingGone, match="clear this task"),
     ):
         work.bring(f"{area.root}/hold/00007-{FIRST}/a.npy")
 

@@ -151,13 +151,13 @@ class TestDamage:
         assert list(target.parent.iterdir()) == []
 
     @pytest.mark.parametrize("role", ROLES)
-    def test_a_missing_input_tells_which_task_to_clear(
+    def test_a_missing_input_tells_what_to_clear(
         self, shard_directory: Path, target: Path, role: str
     ) -> None:
         files = write_little_shard(shard_directory, rows=ROWS)
         Path(files.paths[role]).unlink()
 
-        with pytest.raises(StagingGone, match=r"shard 00000: .*clear .*download_shard"):
+        with pytest.raises(StagingGone, match=r"shard 00000: .*clear this task"):
             convert_shard(files, target)
 
     def test_the_source_is_left_byte_for_byte_as_it_is(

@@ -32,7 +32,7 @@ INSERT_SETTINGS = {
     # An asynchronous insert would be acknowledged before the rows can be counted.
     "async_insert": 0,
     "max_insert_threads": 1,
-    # Blocks of 64 MiB: four loads at once keep the embedded ClickHouse below 1.5 GB.
+    # Blocks of 64 MiB: four loads at once keep the embedded ClickHouse at 1.5 GB.
     "min_insert_block_size_rows": 1_048_449,
     "min_insert_block_size_bytes": 64 << 20,
 }
@@ -47,8 +47,8 @@ def load_shard(client: Client, shard: ShardParquet, *, try_number: int = 1) -> S
     spec, path = shard.spec, Path(shard.path)
     if not path.is_file():
         raise StagingGone(
-            f"{spec.label}: {path} is not there any more; clear the shard's download_shard task to "
-            "fetch and convert it again"
+            f"{spec.label}: {path} is not there any more; clear this task to fetch and convert it "
+            "again"
         )
     staging = make_staging(client, shard)
     rounded = rounded_vectors(client, staging)
@@ -168,8 +168,8 @@ def _read_batches(parquet: pq.ParquetFile, number: int) -> Iterator[pa.RecordBat
 def _damaged(number: int, error: Exception) -> StagingGone:
     return StagingGone(
         f"{shard_label(number)}: its staged Parquet file was damaged after it was written "
-        f"({error}); look at the disk of LAION_STAGING_URI, and clear the shard's download_shard "
-        "task to fetch and convert it again"
+        f"({error}); look at the disk of LAION_STAGING_URI, and clear this task to fetch and "
+        "convert the shard again"
     )
 
 

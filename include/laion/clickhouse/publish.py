@@ -56,7 +56,7 @@ def verify_staging(client: Client, staged: StagedShard) -> ShardContents:
     if not table_exists(client, staged.staging_table):
         raise StagingGone(
             f"{spec.label}: its staging table {staged.staging_table} is gone and the base table "
-            "does not hold this attempt; clear the shard's download_shard task to load it again"
+            "does not hold this attempt; clear this task to load it again"
         )
     # It may have been loaded through another replica.
     sync_replica(client, staged.staging_table)

@@ -195,8 +195,8 @@ def _s3_errors(uri: str) -> Iterator[None]:
         status = int(told[1])
         if status == 404:
             raise StagingGone(
-                f"{uri} is not there any more, or ClickHouse looks for it elsewhere; clear the "
-                f"shard's download_shard task to fetch and convert it again. {error}"
+                f"{uri} is not there any more, or ClickHouse looks for it elsewhere; clear this "
+                f"task to fetch and convert it again. {error}"
             ) from error
         if status in (400, 401, 403):
             raise StagingUnreadable(

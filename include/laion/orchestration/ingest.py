@@ -19,7 +19,12 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 from laion.clickhouse.alert_log import take_recovered
 from laion.clickhouse.ledger import Ledger, ShardEvent
 from laion.clickhouse.load import load_shard
-from laion.clickhouse.publish import is_already_published, publish_shard, table_exists
+from laion.clickhouse.publish import (
+    drop_staging,
+    is_already_published,
+    publish_shard,
+    table_exists,
+)
 from laion.clickhouse.pull import pull_shard
 from laion.clickhouse.schema import ensure_ledger
 from laion.convert import Rules, convert_shard, inspect_shard
@@ -29,6 +34,7 @@ from laion.errors import (
     ClickHouseError,
     RunNotPlanned,
     ShardsNotPublished,
+    ValidationFailed,
 )
 from laion.orchestration.alerts import airflow_url, deliver
 from laion.orchestration.connections import clickhouse_client
@@ -89,10 +95,12 @@ def download(spec_json: dict[str, Any]) -> dict[str, Any]:
 
 
 def convert(files_json: dict[str, Any]) -> dict[str, Any]:
-    """Turn a shard's files into one checked Parquet file."""
-    files = ShardFiles.from_json(files_json)
+    """Turn a shard's files into one checked Parquet file; fetch those that are gone again."""
+    files, area = ShardFiles.from_json(files_json), staging_area()
+    spec = files.spec
+    if _is_gone(area, spec, files.attempt):
+        files = ShardFiles.from_json(download(spec.to_json()))
     request = IngestRequest.from_params(get_current_context()["params"])
-    spec, area = files.spec, staging_area()
     with (
         _shard_task(spec, "convert", files.attempt) as (ledger, start),
         _freeing_on_final_failure(ledger, area, start),
@@ -108,9 +116,10 @@ def convert(files_json: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(parquet_json: dict[str, Any]) -> dict[str, Any]:
-    """Load a shard's Parquet file into the staging table of its attempt."""
-    parquet = ShardParquet.from_json(parquet_json)
-    area = staging_area()
+    """Load a shard's Parquet file into the staging table of its attempt; make a gone one again."""
+    parquet, area = ShardParquet.from_json(parquet_json), staging_area()
+    if _is_gone(area, parquet.spec, parquet.attempt):
+        parquet = ShardParquet.from_json(convert(download(parquet.spec.to_json())))
     with (
         _shard_task(parquet.spec, "load", parquet.attempt) as (ledger, start),
         _freeing_on_final_failure(ledger, area, start),
@@ -130,7 +139,8 @@ def load(parquet_json: dict[str, Any]) -> dict[str, Any]:
 def validate(staged_json: dict[str, Any]) -> int:
     """Verify a staged shard, publish it in one step, clean up; return its rows.
 
-    A shard that a later attempt has published meanwhile is left as that attempt made it.
+    A shard that a later attempt has published meanwhile is left as that attempt made it. One whose
+    staging table is gone is loaded again.
     """
     staged = StagedShard.from_json(staged_json)
     spec, attempt, area = staged.parquet.spec, staged.parquet.attempt, staging_area()
@@ -138,9 +148,10 @@ def validate(staged_json: dict[str, Any]) -> int:
     tell_shard(spec, attempt=attempt, rows=staged.parquet.rows)
     with _shard_task(spec, "validate", attempt) as (ledger, start):
         client = ledger.client
-        if not table_exists(client, staged.staging_table) and is_already_published(
-            client, ledger, staged
-        ):
+        if not table_exists(client, staged.staging_table):
+            if not is_already_published(client, ledger, staged):
+                log.warning("%s: %s is gone; loading it again.", spec.label, staged.staging_table)
+                return validate(load(staged.parquet.to_json()))
             log.info("%s: this attempt is published already; nothing to do.", spec.label)
             return staged.parquet.rows
         try:
@@ -158,6 +169,10 @@ def validate(staged_json: dict[str, Any]) -> int:
                 log.info("%s: kept as %s", spec.label, kept)
         except AttemptSuperseded as superseded:
             log.warning("%s", superseded)
+        except ValidationFailed:
+            # The next try finds it gone.
+            drop_staging(client, staged.staging_table)
+            raise
         discard_attempt(ledger, area, spec.table, spec.shard, attempt)
     return staged.parquet.rows
 
@@ -229,6 +244,17 @@ def _shard_task(spec: ShardSpec, stage: str, attempt: str) -> Iterator[tuple[Led
             rows_expected=spec.rows or 0,
         )
         yield Ledger(client), start
+
+
+def _is_gone(area: StagingArea, spec: ShardSpec, attempt: str) -> bool:
+    """Return whether an attempt has left the staging area, as it does when it fails for good.
+
+    A task that was cleared after that makes again what it needs, as a new attempt.
+    """
+    if area.holds(spec.table, spec.shard, attempt):
+        return False
+    log.warning("%s: attempt %s is not staged any more: staging another.", spec.label, attempt)
+    return True
 
 
 @contextmanager

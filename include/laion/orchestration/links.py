@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow.sdk import DAG, BaseOperatorLink, conf
+from airflow.sdk.execution_time.xcom import XCom
 
 GROUP = "ingest_shard"
 
@@ -40,7 +41,9 @@ class QueryLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         from laion.clickhouse.load import load_query_id
 
-        record = _record(operator)
+        # A task that was cleared may have loaded another attempt than it was given.
+        staged = XCom.get_value(ti_key=ti_key, key=XCom.XCOM_RETURN_KEY)
+        record = staged["parquet"] if staged else _record(operator)
         spec = _spec(record)
         query_id = load_query_id(spec["table"], spec["shard"], record["attempt"], ti_key.try_number)
         return _page(f"query?id={quote(query_id)}")

@@ -57,6 +57,10 @@ class StagingArea(ABC):
         """Give an earlier attempt's files and place to a new attempt; False when it has none."""
 
     @abstractmethod
+    def holds(self, table: str, shard: int, attempt: str) -> bool:
+        """Return whether an attempt has its place still."""
+
+    @abstractmethod
     def release(self, table: str, shard: int, attempt: str) -> None:
         """Delete the files of an attempt and nothing else; they may be gone already."""
 

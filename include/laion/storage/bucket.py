@@ -69,6 +69,9 @@ class BucketArea(StagingArea):
             take_over_scratch(self.scratch, _name_scratch(theirs), _name_scratch(mine))
         return bool(names)
 
+    def holds(self, table: str, shard: int, attempt: str) -> bool:
+        return self.objects.read(f"{self.directory(table, shard, attempt)}/{CLAIM}") is not None
+
     def release(self, table: str, shard: int, attempt: str) -> None:
         mine = self.directory(table, shard, attempt)
         try:

@@ -83,6 +83,9 @@ class DirectoryArea(StagingArea):
         os.utime(mine)
         return True
 
+    def holds(self, table: str, shard: int, attempt: str) -> bool:
+        return self.directory(table, shard, attempt).is_dir()
+
     def release(self, table: str, shard: int, attempt: str) -> None:
         shutil.rmtree(self.directory(table, shard, attempt), ignore_errors=True)
 

@@ -57,8 +57,7 @@ class Objects:
                 )
             except FileNotFoundError as missing:
                 raise StagingGone(
-                    f"{place} is not there any more; clear the shard's download_shard task to "
-                    "fetch it again"
+                    f"{place} is not there any more; clear this task to fetch it again"
                 ) from missing
 
     def copy(self, place: str, to: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.system.faults.proxy import Passage
-from tests.system.faults.test_points import INSERT, INSERT_BYTES
+from tests.system.faults.test_points import INSERT, INSERT_BYTES, LEDGER
 from tests.system.faults.world import ROWS, STAGES, Run, World
 
 
@@ -153,27 +154,83 @@ def test_validated_twice(world: World) -> None:
 
 @pytest.mark.slow_fault
 @pytest.mark.scenario(
-    done="Tasks of a published shard are cleared: {stages}",
-    promised="it stays as it is, or the error says that download_shard must be cleared",
+    done="Tasks of a published shard are cleared, from {first} on",
+    promised="it stays as it is, or is loaded again",
 )
-@pytest.mark.parametrize(
-    "stages",
-    [("validate_shard",), ("load_shard",), ("convert_shard",), STAGES],
-    ids=["validate", "load", "convert", "all"],
-)
-def test_cleared_when_finished(world: World, stages: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("first", STAGES)
+def test_cleared_when_finished(world: World, first: str) -> None:
     world.write_shards(ROWS)
     run = world.start_run("0")
     with world.read():
         assert run.load_shards()[0].state == "success"
-        ended = run.clear(0, stages)
-
-    if stages in (("load_shard",), ("convert_shard",)):
-        assert ended.error_class == "StagingGone"
-        assert "download_shard" in ended.error
-    else:
-        assert ended.state == "success"
+        assert run.clear(0, STAGES[STAGES.index(first) :]).state == "success"
     world.expect(published=[0])
+
+
+@pytest.mark.scenario(
+    done="{task} fails for good, and is cleared when the cause is mended (*Only failed*)",
+    promised="nothing is left meanwhile; then what it needs is staged again, and the shard is in",
+)
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(task, marks=[] if task == "load_shard" else pytest.mark.slow_fault)
+        for task in STAGES
+    ],
+)
+def test_only_failed_cleared(world: World, task: str) -> None:
+    world.write_shards(ROWS)
+    world.during(task, b"INSERT INTO `shard_ledger`", world.kill_worker, in_answer=True, times=4)
+    run = world.start_run("0")
+
+    with world.read():
+        assert run.load_shards()[0].error_class == "killed"
+        assert run.confirm().error_class == "ShardsNotPublished"
+        world.expect(published=[])
+        assert run.clear(0, STAGES[STAGES.index(task) :]).state == "success"
+        assert run.confirm().state == "success"
+    world.expect(published=[0])
+
+
+@pytest.mark.slow_fault
+@pytest.mark.scenario(
+    done="A load that failed for good is cleared, and killed when it has {done} again",
+    promised="the next try goes on from what was fetched; the shard is in",
+)
+@pytest.mark.parametrize(("events", "done"), [(2, "fetched"), (4, "converted"), (5, "loaded")])
+def test_killed_while_staging_again(world: World, events: int, done: str) -> None:
+    world.write_shards(ROWS)
+    run = world.start_run("0")
+    assert run.load_shard(0, STAGES[:2]).state == "success"
+    shutil.rmtree(world.staging)
+    killed = world.during("load_shard", LEDGER, world.kill_worker, skip=events)
+
+    with world.read():
+        assert run.clear(0, STAGES[2:]).state == "success"
+        assert killed.fired.is_set()
+        assert run.confirm().state == "success"
+    world.expect(published=[0])
+
+
+@pytest.mark.slow_fault
+@pytest.mark.scenario(
+    done="A load that failed for good is cleared while another run has filled the staging area",
+    promised="it waits, as a download does, until there is room; the shard is in",
+)
+def test_no_room_to_stage_again(world: World) -> None:
+    world.write_shards(*[300] * 5)
+    run, other = world.start_run("4"), world.start_run("0-3")
+    assert run.load_shard(0, STAGES[:2]).state == "success"
+    shutil.rmtree(world.staging)
+    parquet = run.values["convert_shard", 0]
+    assert [other.load_shard(index, STAGES[:1]).state for index in range(4)] == ["success"] * 4
+
+    assert run.attempt("load_shard", parquet, 0).state == "up_for_reschedule"
+    world.tell("the load waits")
+    assert [other.load_shard(index, STAGES[1:]).state for index in range(4)] == ["success"] * 4
+    assert run.clear(0, STAGES[2:]).state == "success"
+
+    world.expect(published=[0, 1, 2, 3, 4])
 
 
 @pytest.mark.slow_fault

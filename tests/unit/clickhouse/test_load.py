@@ -120,21 +120,21 @@ def test_the_stream_is_made_of_small_batches(shard_directory: Path, tmp_path: Pa
         )
 
 
-def test_a_missing_file_tells_which_task_to_clear(client: Client, parquet: ShardParquet) -> None:
+def test_a_missing_file_tells_what_to_clear(client: Client, parquet: ShardParquet) -> None:
     make_tables(client)
     Path(parquet.path).unlink()
 
-    with pytest.raises(StagingGone, match=r"shard 00007: .*clear .*download_shard"):
+    with pytest.raises(StagingGone, match=r"shard 00007: .*clear this task"):
         load_shard(client, parquet)
 
 
-def test_a_file_with_a_damaged_column_name_tells_which_task_to_clear(
+def test_a_file_with_a_damaged_column_name_tells_what_to_clear(
     client: Client, parquet: ShardParquet
 ) -> None:
     make_tables(client)
     corrupt_column_name(Path(parquet.path))
 
-    with pytest.raises(StagingGone, match=r"shard 00007: .*damaged .*clear .*download_shard"):
+    with pytest.raises(StagingGone, match=r"shard 00007: .*damaged .*clear this task"):
         load_shard(client, parquet)
 
 

@@ -252,12 +252,12 @@ class TestValidation:
         ):
             assert words in str(caught.value)
 
-    def test_a_missing_staging_table_tells_which_task_to_clear(
+    def test_a_missing_staging_table_tells_what_to_clear(
         self, client: Client, ledger: Ledger, staged: StagedShard
     ) -> None:
         drop_staging(client, staged.staging_table)
 
-        with pytest.raises(StagingGone, match=r"shard 00007: .*clear .*download_shard"):
+        with pytest.raises(StagingGone, match=r"shard 00007: .*clear this task"):
             publish_shard(client, ledger, staged)
 
     def test_the_hash_does_not_depend_on_the_order_or_the_parts(

@@ -135,7 +135,7 @@ def test_a_file_that_is_gone_asks_for_the_download(
 ) -> None:
     make_tables(client)
 
-    with pytest.raises(StagingGone, match="clear the shard's download_shard task"):
+    with pytest.raises(StagingGone, match="clear this task"):
         pull_shard(client, replace(parquet, path=f"{access.root}/7.parquet"), access)
 
 

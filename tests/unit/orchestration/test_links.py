@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from airflow.sdk.execution_time.xcom import XCom
 
 from laion.clickhouse.load import load_query_id
 from laion.orchestration.links import BoardLink, QueryLink, SourceLink
@@ -43,7 +44,18 @@ def test_the_source_file_is_linked_without_a_password() -> None:
     assert link == "https://mirror.example/metadata_7"
 
 
-def test_a_load_links_to_the_query_that_it_ran() -> None:
+@pytest.mark.parametrize(
+    ("returned", "attempt"),
+    [(None, "aaaa0001"), (StagedShard(replace(PARQUET, attempt="bbbb0002"), "", 1), "bbbb0002")],
+    ids=["failed", "loaded an attempt of its own"],
+)
+def test_a_load_links_to_the_query_that_it_ran(
+    monkeypatch: pytest.MonkeyPatch, returned: StagedShard | None, attempt: str
+) -> None:
+    # Without Airflow around it a task has no XCom; the tests of the pages follow a real link.
+    value = returned and returned.to_json()
+    monkeypatch.setattr(XCom, "get_value", lambda *, ti_key, key: value)
+
     link = QueryLink().get_link(Task([PARQUET.to_json()]), ti_key=Instance(try_number=2))
 
-    assert link.endswith(f"laion/query?id={load_query_id('laion400m', 7, 'aaaa0001', 2)}")
+    assert link.endswith(f"laion/query?id={load_query_id('laion400m', 7, attempt, 2)}")
