@@ -35,6 +35,17 @@ def test_claims_are_let_in_up_to_the_capacity_whatever_the_table(area: BucketAre
     assert area.objects.list_files(area.directory("d", 7, FIRST)) == []
 
 
+def test_a_place_is_held_until_it_is_released_or_given_on(area: BucketArea) -> None:
+    assert not area.holds("hold", 7, FIRST)
+    area.claim("hold", 7, FIRST)
+    assert area.holds("hold", 7, FIRST)
+    area.adopt("hold", 7, FIRST, SECOND)
+    assert not area.holds("hold", 7, FIRST)
+    assert area.holds("hold", 7, SECOND)
+    area.release("hold", 7, SECOND)
+    assert not area.holds("hold", 7, SECOND)
+
+
 def test_what_is_kept_takes_no_place(area: BucketArea, tmp_path: Path) -> None:
     assert area.claim("hold", 7, FIRST)
     (tmp_path / "7.parquet").write_bytes(b"rows")

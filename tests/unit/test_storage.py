@@ -109,6 +109,16 @@ class TestClaim:
 
         assert not area.claim("d", 3, attempt(3))
 
+    def test_a_place_is_held_until_it_is_released_or_given_on(self, area: DirectoryArea) -> None:
+        assert not area.holds("hold", 1, attempt(1))
+        claim(area, 1)
+        assert area.holds("hold", 1, attempt(1))
+        area.adopt("hold", 1, attempt(1), "bbbb0001")
+        assert not area.holds("hold", 1, attempt(1))
+        assert area.holds("hold", 1, "bbbb0001")
+        area.release("hold", 1, "bbbb0001")
+        assert not area.holds("hold", 1, "bbbb0001")
+
     def test_a_release_makes_room_for_the_next(self, area: DirectoryArea) -> None:
         for number in range(3):
             claim(area, number)
