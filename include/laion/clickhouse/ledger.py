@@ -7,6 +7,7 @@ it; nothing is decided from what Airflow remembers.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from typing import Any
 
 from laion.clickhouse.client import Client, insert_rows, typed_errors
 from laion.clickhouse.statements import statement
+from laion.errors import ClickHouseError
+
+log = logging.getLogger(__name__)
 
 STAGES = ("plan", "download", "convert", "load", "validate", "publish")
 
@@ -106,7 +110,8 @@ class Ledger:
     def record_stage(self, start: ShardEvent) -> Iterator[StageResult]:
         """Write a `started` event, run the block, write `done` or `failed` with its seconds.
 
-        The error of a failed block is recorded and goes on to the caller.
+        The error of a failed block is recorded, where the ledger can be written, and goes on to
+        the caller.
         """
         self.append([replace(start, state="started")])
         began = time.monotonic()
@@ -122,7 +127,10 @@ class Ledger:
                 error_class=type(error).__name__,
                 error=str(error)[:MAX_ERROR_CHARS],
             )
-            self.append([failed])
+            try:
+                self.append([failed])
+            except ClickHouseError:
+                log.exception("The ledger does not learn that %s failed.", start.stage)
             raise
         self.append(
             [replace(start, state="done", seconds=time.monotonic() - began, **result.__dict__)]

@@ -209,7 +209,7 @@ class Interface:
 
     async def _give_up(self, pipe: Pipe, reading: asyncio.Task[Result]) -> None:
         """End an INSERT whose data broke off; the end of the data alone would commit them."""
-        # Not in our threads: all of them may be waiting for data.
+        # In a thread of its own: all of ours may be waiting for data.
         while not await asyncio.to_thread(self._engine.kill_insert, pipe.path):
             await asyncio.wait({reading}, timeout=_ASK_AGAIN_S)
             if reading.done():
@@ -228,7 +228,8 @@ class Interface:
         if self._inserted_bytes >= _LOOK_EVERY_BYTES:
             self._inserted_bytes = 0
             if _resident_bytes() > _FREE_ABOVE_BYTES:
-                await self._run(self._engine.free_memory)
+                # In a thread of its own: all of ours may be waiting for data.
+                await asyncio.to_thread(self._engine.free_memory)
 
     async def _insert_file(
         self, handle: Handle, insert: InlineInsert, data: AsyncIterator[bytes]

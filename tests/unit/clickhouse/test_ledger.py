@@ -74,6 +74,18 @@ class TestStage:
             ("convert", "failed", 60, "BadNpy", "it is truncated 'é'")
         ]
 
+    def test_an_error_goes_on_where_the_ledger_cannot_be_written(
+        self, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail() -> None:
+            with ledger.record_stage(event(1, "convert", "started")):
+                ledger.client.command("DROP TABLE shard_ledger")
+                raise BadNpy("it is truncated")
+
+        with pytest.raises(BadNpy, match="it is truncated"):
+            fail()
+        assert "The ledger does not learn that convert failed." in caplog.messages
+
     def test_a_long_error_is_cut(self, ledger: Ledger) -> None:
         with pytest.raises(BadNpy), ledger.record_stage(event(1, "convert", "started")):
             raise BadNpy("x" * 10_000)
