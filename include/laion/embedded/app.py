@@ -194,13 +194,13 @@ class Interface:
         if insert.format.lower() in SPOOLED_FORMATS:
             return await self._insert_file(handle, insert, data)
         pipe = Pipe()
-        statement = insert_from_file(insert, pipe.path)
+        statement = insert_from_file(insert, pipe.path, compression="lz4")
         reading = asyncio.create_task(self._run(handle.query, statement, "TabSeparated", {}))
         try:
             async for chunk in _batched(data):
                 await pipe.write(chunk, reading)
                 await self._account(len(chunk))
-            pipe.end()
+            await pipe.finish(reading)
             return (await reading).stats
         finally:
             if not reading.done():
@@ -214,7 +214,7 @@ class Interface:
             await asyncio.wait({reading}, timeout=_ASK_AGAIN_S)
             if reading.done():
                 break
-        pipe.end()
+        pipe.cut()
         with suppress(DBError):
             await reading
 

@@ -102,9 +102,9 @@ def needs_streaming(insert: InlineInsert, asked: Parameters, complete: bool) -> 
     return False
 
 
-def insert_from_file(insert: InlineInsert, path: Path) -> bytes:
+def insert_from_file(insert: InlineInsert, path: Path, compression: str = "none") -> bytes:
     """The statement that inserts a file instead of inline data."""
-    source = f" FROM INFILE {quote_literal(str(path))} ".encode()
+    source = f" FROM INFILE {quote_literal(str(path))} COMPRESSION '{compression}' ".encode()
     return insert.target + source + insert.settings + f" FORMAT {insert.format}".encode()
 
 

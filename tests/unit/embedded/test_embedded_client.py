@@ -232,6 +232,19 @@ def test_raw_data_are_streamed_in(client, table, vectors, embedded, fmt, encode,
     assert list((embedded.path / "spool").iterdir()) == []
 
 
+def test_data_may_be_cut_anywhere_on_their_way(client):
+    client.command(
+        "CREATE TABLE wide (" + ", ".join(f"c{n} UInt8" for n in range(60)) + ") ORDER BY ()"
+    )
+    columns = {f"c{n}": pa.array([n], pa.uint8()) for n in range(60)}
+    data = arrow_stream(pa.concat_tables([pa.table(columns)] * 3000))
+    pieces = (data[i : i + 70_001] for i in range(0, len(data), 70_001))
+
+    client.raw_insert("wide", list(columns), pieces, fmt="ArrowStream")
+
+    assert client.command("SELECT count(), sum(c59) FROM wide") == ["3000", str(59 * 3000)]
+
+
 def test_a_parquet_insert_may_have_settings_and_fewer_columns(client, table, vectors):
     client.raw_insert(
         "t (id) SETTINGS max_insert_threads = 1", None, parquet(vectors), fmt="Parquet"
