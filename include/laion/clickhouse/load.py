@@ -32,7 +32,7 @@ INSERT_SETTINGS = {
     # An asynchronous insert would be acknowledged before the rows can be counted.
     "async_insert": 0,
     "max_insert_threads": 1,
-    # Blocks of 64 MiB: four loads at once keep the embedded ClickHouse at 1.5 GB.
+    # Blocks of 64 MiB: four loads at once keep the embedded ClickHouse below 1.5 GB.
     "min_insert_block_size_rows": 1_048_449,
     "min_insert_block_size_bytes": 64 << 20,
 }

@@ -32,6 +32,7 @@ from laion.embedded.execution import (
     SPOOLED_FORMATS,
     close_blocks,
     insert_from_file,
+    insert_from_pipe,
     needs_streaming,
     prepare,
     start_statement,
@@ -194,7 +195,7 @@ class Interface:
         if insert.format.lower() in SPOOLED_FORMATS:
             return await self._insert_file(handle, insert, data)
         pipe = Pipe()
-        statement = insert_from_file(insert, pipe.path, compression="lz4")
+        statement = insert_from_pipe(insert, pipe.path)
         reading = asyncio.create_task(self._run(handle.query, statement, "TabSeparated", {}))
         try:
             async for chunk in _batched(data):

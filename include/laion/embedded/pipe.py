@@ -31,7 +31,7 @@ class Pipe:
 
     @property
     def path(self) -> Path:
-        """Where the engine reads with COMPRESSION 'lz4'; it is kept waiting until `finish`."""
+        """Where the engine reads; it is kept waiting until `finish`."""
         return Path(f"/dev/fd/{self._read}")
 
     async def write(self, data: bytes, reading: asyncio.Future[Any]) -> None:

@@ -245,10 +245,9 @@ def test_data_may_be_cut_anywhere_on_their_way(client):
     assert client.command("SELECT count(), sum(c59) FROM wide") == ["3000", str(59 * 3000)]
 
 
-def test_a_parquet_insert_may_have_settings_and_fewer_columns(client, table, vectors):
-    client.raw_insert(
-        "t (id) SETTINGS max_insert_threads = 1", None, parquet(vectors), fmt="Parquet"
-    )
+@pytest.mark.parametrize(("fmt", "encode"), [("ArrowStream", arrow_stream), ("Parquet", parquet)])
+def test_an_insert_may_have_settings_and_fewer_columns(client, table, vectors, fmt, encode):
+    client.raw_insert("t (id) SETTINGS max_threads = 2", None, encode(vectors), fmt=fmt)
 
     assert client.command("SELECT count(), sum(empty(emb)) FROM t") == ["1000", "1000"]
 
