@@ -16,6 +16,7 @@ Known differences from a server:
   client goes away, except between two streamed blocks.
 * Results are streamed for Native, TabSeparated, CSV, RowBinary and JSONEachRow. Any other format
   is built in memory before the first byte is sent.
+* Statements run in 64 threads. An INSERT holds one from its first byte to its last.
 * Not there, and answered with ``NOT_IMPLEMENTED``: external data, native block compression
   (``compress=1``, ``decompress=1``), ``role``, Brotli, ``INSERT … FROM input()``,
   ``INTO OUTFILE``, ``FROM INFILE``, and query parameters in an INSERT with more than 1 MiB of
