@@ -43,3 +43,9 @@ def vectors() -> pa.Table:
             "emb": pa.FixedSizeListArray.from_arrays(flat, 4).cast(pa.list_(pa.float32())),
         }
     )
+
+
+@pytest.fixture
+def table(client: Client) -> str:
+    client.command("CREATE TABLE t (id UInt64, emb Array(Float32)) ORDER BY id")
+    return "t"
