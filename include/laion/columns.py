@@ -1,7 +1,9 @@
-"""Columns of a Parquet file as the base table has them: typed, and without nulls."""
+"""Columns of a Parquet file as the base table has them: found, typed, and without nulls."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,30 +20,122 @@ LIST_CHECKS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_
 UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises for damaged Parquet; the last is of a column's name."""
 
+ALIASES = {"caption": ("text",)}
+"""Names, in lower case, that other tools give a column of ours; img2dataset writes TEXT. Upper and
+lower case never matter: its URL, WIDTH and HEIGHT are `url`, `width` and `height`."""
 
-def text_column(batch: pa.RecordBatch, name: str) -> pa.Array:
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """Which column of a metadata file is which of the base table's.
+
+    `theirs` has the file's name by ours. `absent` are ours that the file lacks, or has as a column
+    of type null: every row gets the empty string, 0 or NaN. `ignored` are the file's that go
+    nowhere.
+    """
+
+    theirs: Mapping[str, str]
+    absent: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """The columns that the file names otherwise, the file's name by ours."""
+        return {ours: theirs for ours, theirs in self.theirs.items() if ours != theirs}
+
+    def describe(self) -> str:
+        """Return in sentences what is taken under another name, absent and ignored."""
+        renamed = ", ".join(f"{ours} from {theirs!r}" for ours, theirs in self.renamed.items())
+        sentences = {
+            "Taken under another name": renamed,
+            "Not in the file, so empty, 0 or NaN in every row": ", ".join(self.absent),
+            "In the file and not loaded": ", ".join(self.ignored),
+        }
+        return " ".join(f"{what}: {names}." for what, names in sentences.items() if names)
+
+
+def map_columns(
+    schema: pa.Schema,
+    wanted: Sequence[str],
+    given: Mapping[str, str] | None = None,
+    required: Collection[str] = (),
+) -> ColumnMap:
+    """Find each of the `wanted` columns in a file: by the `given` name, by its own, by an alias.
+
+    Raises BadMetadata when a given name is not in the file, a required column is not found, or
+    two columns of the file could be the same one.
+    """
+    chosen = dict(given or {})
+    listed = f"its columns are {', '.join(schema.names)}"
+    theirs = {}
+    for ours in wanted:
+        if ours in chosen:
+            if chosen[ours] not in schema.names:
+                raise BadMetadata(
+                    f"has no column {chosen[ours]!r}, which the profile names for {ours}; {listed}"
+                )
+            found = [chosen[ours]]
+        else:
+            found = _find_column(schema, ours)
+        if len(found) > 1 or (found and schema.names.count(found[0]) > 1):
+            candidates = " and ".join(repr(name) for name in found)
+            raise BadMetadata(
+                f"has more than one column that could be {ours}: {candidates}; {listed}. Rename "
+                "one, or name the right one under `columns` of a profile of your own"
+            )
+        if found:
+            theirs[ours] = found[0]
+    taken = set(theirs.values())
+    theirs = {o: t for o, t in theirs.items() if not pa.types.is_null(schema.field(t).type)}
+    for ours in required:
+        if ours not in theirs:
+            raise BadMetadata(
+                f"has no column {ours!r} with values, which the dataset's profile requires; "
+                f"{listed}. If one of them is it under another name, say so under `columns` of a "
+                "profile of your own; or take `required_columns` out of it"
+            )
+    return ColumnMap(
+        theirs=theirs,
+        absent=tuple(ours for ours in wanted if ours not in theirs),
+        ignored=tuple(name for name in dict.fromkeys(schema.names) if name not in taken),
+    )
+
+
+def _find_column(schema: pa.Schema, ours: str) -> list[str]:
+    """Return the names in a file that may be a column of ours: its exact name, or all others."""
+    if ours in schema.names:
+        return [ours] * min(2, schema.names.count(ours))
+    names = (ours.lower(), *ALIASES.get(ours, ()))
+    same = [name for name in schema.names if name.lower() == names[0]]
+    return same or [name for name in schema.names if name.lower() in names]
+
+
+def has_value(column: pa.Array | pa.ChunkedArray) -> bool:
+    """Return whether any row of a column of the base table is not empty, 0 or NaN."""
+    if pa.types.is_large_string(column.type):
+        return bool(pc.any(pc.greater(pc.binary_length(column), 0)).as_py())
+    return bool(pc.any(pc.greater(pc.abs(column), 0)).as_py())
+
+
+def text_column(batch: pa.RecordBatch, name: str | None) -> pa.Array:
     """Null and absent become the empty string; everything else stays byte for byte."""
-    if _is_absent(batch, name):
+    if name is None:
         return pa.repeat(pa.scalar("", pa.large_string()), len(batch))
-    return pc.fill_null(batch[name].cast(pa.large_string()), "")
+    return pc.fill_null(_cast(batch, name, pa.large_string()), "")
 
 
-def similarity_column(batch: pa.RecordBatch, name: str) -> pa.Array:
+def similarity_column(batch: pa.RecordBatch, name: str | None) -> pa.Array:
     """Null and absent become NaN."""
-    if _is_absent(batch, name):
+    if name is None:
         return pa.repeat(pa.scalar(float("nan"), pa.float32()), len(batch))
-    return pc.fill_null(batch[name].cast(pa.float32(), safe=False), float("nan"))
+    return pc.fill_null(_cast(batch, name, pa.float32(), safe=False), float("nan"))
 
 
-def size_column(batch: pa.RecordBatch, name: str) -> pa.Array:
+def size_column(batch: pa.RecordBatch, name: str | None) -> pa.Array:
     """Null and absent become 0."""
-    if _is_absent(batch, name):
+    if name is None:
         return pa.repeat(pa.scalar(0, pa.uint32()), len(batch))
-    column = batch[name]
-    if pa.types.is_floating(column.type):
-        # As pandas writes integers with nulls among them.
-        column = pc.if_else(pc.is_nan(column), None, column)
-    return pc.fill_null(column.cast(pa.uint32()), 0)
+    return pc.fill_null(_cast(batch, name, pa.uint32()), 0)
 
 
 def vector_dtype(schema: pa.Schema, name: str) -> np.dtype[Any]:
@@ -82,5 +176,13 @@ def vector_column(
         return array.astype(dtype, copy=False)
 
 
-def _is_absent(batch: pa.RecordBatch, name: str) -> bool:
-    return name not in batch.schema.names or pa.types.is_null(batch.schema.field(name).type)
+def _cast(batch: pa.RecordBatch, name: str, kind: pa.DataType, *, safe: bool = True) -> pa.Array:
+    """Return a column as another type. Raises BadMetadata, naming it."""
+    column = batch[name]
+    if pa.types.is_floating(column.type) and not pa.types.is_floating(kind):
+        # pandas writes integers with nulls among them so.
+        column = pc.if_else(pc.is_nan(column), None, column)
+    try:
+        return column.cast(kind, safe=safe)
+    except UNREADABLE as error:
+        raise BadMetadata(f"column {name!r} cannot be read as {kind}: {error}") from error

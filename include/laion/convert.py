@@ -25,13 +25,16 @@ from laion import __version__
 from laion.checks import AlignmentCheck, VectorCheck, check_row_counts
 from laion.columns import (
     UNREADABLE,
+    ColumnMap,
+    has_value,
+    map_columns,
     similarity_column,
     size_column,
     text_column,
     vector_column,
     vector_dtype,
 )
-from laion.datasets import SIZE_COLUMNS, TEXT_COLUMNS
+from laion.datasets import METADATA_COLUMNS, SIZE_COLUMNS, TEXT_COLUMNS
 from laion.errors import BadMetadata, StagingGone, WrongDimension
 from laion.npy import FloatArray, forget_pages, open_embeddings
 from laion.shards import ROWS_PER_SHARD_LIMIT, VECTORS, ShardFiles, ShardParquet, ShardSpec
@@ -63,6 +66,7 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
     shard = _open_shard(files)
     rows = check_row_counts(label, shard.rows_of, files.spec.rows)
     vector_check, alignment = VectorCheck(), AlignmentCheck()
+    without_value = set(files.spec.required)
     part = target.with_name(target.name + ".part")
     schema = _schema(files, shard)
     try:
@@ -90,6 +94,7 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
                     if len(as_float32) == len(VECTORS):
                         images, texts = (as_float32[vector] for vector in VECTORS)
                         alignment.add(images, texts, table["similarity"].to_numpy())
+                    without_value -= {n for n in without_value if has_value(table[n])}
                     last = first + len(table)
                     ids = files.spec.shard * ROWS_PER_SHARD_LIMIT + np.arange(first, last)
                     columns = [pa.array(ids, pa.int64()), *table.columns]
@@ -101,12 +106,15 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
             file.flush()
             os.fsync(file.fileno())
         check_row_counts(label, {**shard.rows_of, "rows written": first}, None)
+        _check_required(shard, without_value)
         vector_check.judge(label, allowed.max_bad_vectors)
         verdict = alignment.judge(label, strict=allowed.strict_alignment)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     part.replace(target)
+    if told := shard.columns.describe():
+        log.info("%s: %s", label, told)
     if vector_check.norms_off:
         log.warning("%s: %d vectors are not of unit length", label, vector_check.norms_off)
     if verdict == "unclear":
@@ -138,11 +146,13 @@ def inspect_shard(files: ShardFiles) -> int:
 class _OpenShard:
     """The files of a shard, open: `arrays` are the vectors with a file of their own.
 
-    `dtypes` has every vector of the shard, in the order of the base table's columns.
+    `columns` has the columns of the metadata file, and the vectors that lie there. `dtypes` has
+    every vector of the shard, in the order of the base table's columns.
     """
 
     spec: ShardSpec
     metadata: pq.ParquetFile
+    columns: ColumnMap
     arrays: dict[str, FloatArray]
     dtypes: dict[str, np.dtype[Any]]
     dimension: int
@@ -169,14 +179,32 @@ def _open_shard(files: ShardFiles) -> _OpenShard:
     }
     dimension = _check_dimension(label, arrays, spec.dimension)
     metadata = _open_metadata(Path(files.paths["metadata"]))
-    dtypes: dict[str, np.dtype[Any]] = {}
-    for role in (role for role in VECTORS if role in spec.vectors):
-        if role in arrays:
-            dtypes[role] = arrays[role].dtype
-        else:
-            with _labelled(label):
-                dtypes[role] = vector_dtype(metadata.schema_arrow, spec.columns[role])
-    return _OpenShard(spec, metadata, arrays, dtypes, dimension)
+    with _labelled(label):
+        columns = map_spec_columns(metadata.schema_arrow, spec)
+        dtypes = {
+            role: arrays[role].dtype
+            if role in arrays
+            else vector_dtype(metadata.schema_arrow, spec.columns[role])
+            for role in VECTORS
+            if role in spec.vectors
+        }
+    return _OpenShard(spec, metadata, columns, arrays, dtypes, dimension)
+
+
+def map_spec_columns(schema: pa.Schema, spec: ShardSpec) -> ColumnMap:
+    """Find the columns of a shard's metadata file that its plan asks for. Raises BadMetadata."""
+    inside = [vector for vector in spec.vectors if vector in spec.columns]
+    return map_columns(schema, (*METADATA_COLUMNS, *inside), spec.columns, spec.required)
+
+
+def _check_required(shard: _OpenShard, without_value: set[str]) -> None:
+    for ours in sorted(without_value):
+        raise BadMetadata(
+            f"{shard.spec.label}: metadata: column {shard.columns.theirs[ours]!r} has no value in "
+            f"any of {shard.metadata.metadata.num_rows:,} rows, and the dataset's profile requires "
+            f"{ours}. Fetch the shard from another source, or take it out of `required_columns` in "
+            "a profile of your own"
+        )
 
 
 def _check_dimension(label: str, arrays: dict[str, FloatArray], expected: int | None) -> int:
@@ -200,27 +228,24 @@ def _open_metadata(path: Path) -> pq.ParquetFile:
 
 def _batches(shard: _OpenShard) -> Iterator[tuple[pa.Table, dict[str, FloatArray]]]:
     """Yield, batch by batch, the metadata columns of the base table and the vectors of its rows."""
-    spec, names = shard.spec, shard.metadata.schema_arrow.names
-    theirs = {n: spec.columns.get(n, n) for n in (*TEXT_COLUMNS, *SIZE_COLUMNS, "similarity")}
-    inside = {role: spec.columns[role] for role in shard.dtypes if role not in shard.arrays}
-    wanted = list(dict.fromkeys(n for n in (*theirs.values(), *inside.values()) if n in names))
+    spec, theirs = shard.spec, shard.columns.theirs
     first = 0
     with _labelled(spec.label):
-        for batch in shard.metadata.iter_batches(BATCH_ROWS, columns=wanted):
+        for batch in shard.metadata.iter_batches(BATCH_ROWS, columns=list(set(theirs.values()))):
             table = pa.table(
                 {
-                    **{n: text_column(batch, theirs[n]) for n in TEXT_COLUMNS},
-                    "similarity": similarity_column(batch, theirs["similarity"]),
-                    **{n: size_column(batch, theirs[n]) for n in SIZE_COLUMNS},
+                    **{n: text_column(batch, theirs.get(n)) for n in TEXT_COLUMNS},
+                    "similarity": similarity_column(batch, theirs.get("similarity")),
+                    **{n: size_column(batch, theirs.get(n)) for n in SIZE_COLUMNS},
                 }
             )
             last = first + len(batch)
             yield (
                 table,
                 {
-                    role: vector_column(batch, inside[role], shard.dimension, dtype)
-                    if role in inside
-                    else shard.arrays[role][first:last]
+                    role: shard.arrays[role][first:last]
+                    if role in shard.arrays
+                    else vector_column(batch, spec.columns[role], shard.dimension, dtype)
                     for role, dtype in shard.dtypes.items()
                 },
             )

@@ -24,7 +24,9 @@ NPY_HEADER_BYTES = 128
 
 TEXT_COLUMNS = ("url", "caption", "NSFW", "LICENSE", "key")
 SIZE_COLUMNS = ("width", "height", "original_width", "original_height")
-COLUMNS = (*TEXT_COLUMNS, *SIZE_COLUMNS, "similarity", *VECTORS)
+METADATA_COLUMNS = (*TEXT_COLUMNS, *SIZE_COLUMNS, "similarity")
+"""Columns of the base table that come from the metadata file."""
+COLUMNS = (*METADATA_COLUMNS, *VECTORS)
 """Columns of the base table that come from a file."""
 
 VALUE_ERROR = "Value error, "
@@ -72,8 +74,9 @@ class Profile(BaseModel):
     """A dataset: its shards, its vectors and where its files lie.
 
     `mirrors` are asked in order. A `source` that is given for a run may have the layout of any
-    mirror or one of `layouts`. `columns` names the columns of the Parquet file that are called
-    otherwise than ours; a vector that is among them lies there and not in an npy file.
+    mirror or one of `layouts`. `columns` names the columns of the Parquet file that have another
+    name than ours; a vector that is among them lies there and not in an npy file. A shard whose
+    file lacks one of `required_columns`, or has no value in it, fails; other columns may be absent.
 
     `dimension` and `shards` are None where only the files can tell, `model` where it is not known
     which model made the vectors. `metadata_bytes_per_row` is for estimates. `sha256` has the known
@@ -89,6 +92,7 @@ class Profile(BaseModel):
     model: str | None = None
     vectors: tuple[VectorName, ...] = Field(("image_embedding", "text_embedding"), min_length=1)
     columns: dict[str, str] = {}
+    required_columns: tuple[str, ...] = ()
     shards: str | None = None
     rows_total: int | None = None
     rows_per_shard: int | None = None
@@ -114,6 +118,13 @@ class Profile(BaseModel):
         if unknown := sorted(set(columns) - set(COLUMNS)):
             raise ValueError(f"{', '.join(unknown)}: ours are {', '.join(COLUMNS)}")
         return columns
+
+    @field_validator("required_columns")
+    @classmethod
+    def _are_metadata(cls, required: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(required) - set(METADATA_COLUMNS)):
+            raise ValueError(f"{', '.join(unknown)}: choose from {', '.join(METADATA_COLUMNS)}")
+        return required
 
     @model_validator(mode="after")
     def _rows_add_up(self) -> Profile:

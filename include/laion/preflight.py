@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,18 +28,22 @@ from laion.clickhouse.server import (
     too_old,
 )
 from laion.clickhouse.sizing import IndexOptions, format_gb, plan_index
+from laion.convert import map_spec_columns
 from laion.datasets import DTYPE_BYTES, NPY_HEADER_BYTES, Profile
 from laion.download.options import DownloadOptions
 from laion.errors import (
+    BadMetadata,
     ClickHouseError,
     IndexTooLarge,
     PreflightFailed,
+    SourceError,
     SourceUnreachable,
     StagingGone,
     StorageRefused,
     StorageUnreachable,
 )
 from laion.shards import ShardSpec, format_shards
+from laion.sources import read_schema
 from laion.storage import BucketArea, DirectoryArea, StagingArea
 from laion.survey import Survey, survey_files
 
@@ -149,7 +154,8 @@ def check_run(run: Run, client: Client, options: DownloadOptions) -> Report:
     held = rows_by_shard(client, run.table)
     lines: list[Line] = []
     if run.specs:
-        lines += [_source(run, survey), _rows_line(run, survey, rows)]
+        lines += [_source(run, survey), _columns(run, survey, options)]
+        lines += [_rows_line(run, survey, rows)]
         lines += [_to_fetch(survey), *_staging(run, survey, client)]
     lines += [_version(run, server), _clickhouse_disk(run, client, rows, held)]
     lines += _index(run, server, {**held, **rows})
@@ -170,6 +176,34 @@ def _source(run: Run, survey: Survey) -> Line:
         note += f"; and {len(broken) - MAX_LISTED:,} more"
     every = len(broken) == len(run.specs)
     return Line("source", needed, found, "problem" if every else "warning", note)
+
+
+def _columns(run: Run, survey: Survey, options: DownloadOptions) -> Line:
+    """Compare the first whole shard's metadata with the table's columns, by the file's footer."""
+    broken, needed = survey.broken_shards, ", ".join(run.specs[0].required)
+    spec = next((spec for spec in run.specs if spec.shard not in broken), None)
+    if spec is None:
+        return Line("columns", needed, "unknown", "warning", "No shard is whole.")
+    try:
+        columns = map_spec_columns(_read_schema(spec, options), spec)
+    except BadMetadata as error:
+        return Line("columns", needed, spec.label, "problem", f"The metadata {error}")
+    except SourceError as error:
+        note = f"The columns of {spec.label} are unknown until it is fetched: {error}"
+        return Line("columns", needed, "unknown", "warning", note)
+    wanted = len(columns.theirs) + len(columns.absent)
+    found = f"{len(columns.theirs)} of {wanted} in {spec.label}"
+    verdict = "warning" if columns.absent else "ok"
+    return Line("columns", needed, found, verdict, columns.describe())
+
+
+def _read_schema(spec: ShardSpec, options: DownloadOptions) -> pa.Schema:
+    """Return the columns of a shard's metadata file, from the first mirror that gives them."""
+    *earlier, last = spec.urls["metadata"]
+    for url in earlier:
+        with suppress(SourceError):
+            return read_schema(url, options)
+    return read_schema(last, options)
 
 
 def _rows(spec: ShardSpec, survey: Survey, run: Run) -> int | None:

@@ -86,8 +86,8 @@ class ShardSpec(_Record):
     """A shard as planned: where it comes from, where it goes, what is known beforehand.
 
     `urls` are those of each role, one per mirror, the best first. `columns` names the columns of
-    the metadata file that are called otherwise than ours; a vector among them lies there. `sha256`
-    has the known digests by role.
+    the metadata file that have another name than ours; a vector among them lies there. `required`
+    are columns of ours that it must have. `sha256` has the known digests by role.
     """
 
     dataset: str
@@ -98,6 +98,7 @@ class ShardSpec(_Record):
     dimension: int | None = None
     vectors: list[str] = field(default_factory=lambda: list(VECTORS))
     columns: dict[str, str] = field(default_factory=dict)
+    required: list[str] = field(default_factory=list)
     sha256: dict[str, str] = field(default_factory=dict)
 
     @property

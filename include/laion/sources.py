@@ -8,13 +8,17 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import requests
 
+from laion.columns import UNREADABLE
 from laion.datasets import Layout, Profile
 from laion.download.http import open_session
 from laion.download.options import DownloadOptions
-from laion.download.remote import read_head, stat_file
+from laion.download.remote import read_head, read_tail, stat_file
 from laion.errors import (
+    BadMetadata,
     BadShards,
     BadSource,
     SourceError,
@@ -31,6 +35,11 @@ log = logging.getLogger(__name__)
 
 SCHEMES = ("http", "https", "file", "s3")
 NPY_HEAD_BYTES = 16_384
+PARQUET_TAIL_BYTES = 262_144
+"""Holds the footer of a file of a million rows with fifteen columns."""
+PARQUET_END_BYTES = 8
+"""Behind the footer: its length and four letters."""
+MAX_FOOTER_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,20 @@ def read_dimension(url: str, options: DownloadOptions | None = None) -> int:
     with open_session(1) as session:
         head = read_head(url, NPY_HEAD_BYTES, session, chosen)
     return read_npy_header(io.BytesIO(head), hide_credentials(url)).shape[1]
+
+
+def read_schema(url: str, options: DownloadOptions | None = None) -> pa.Schema:
+    """Return a Parquet file's columns, from its last bytes. Raises SourceError, BadMetadata."""
+    chosen, shown = options or DownloadOptions(), hide_credentials(url)
+    with open_session(1) as session:
+        tail = read_tail(url, PARQUET_TAIL_BYTES, session, chosen)
+        footer_bytes = int.from_bytes(tail[-8:-4], "little") + PARQUET_END_BYTES
+        if len(tail) == PARQUET_TAIL_BYTES < footer_bytes <= MAX_FOOTER_BYTES:
+            tail = read_tail(url, footer_bytes, session, chosen)
+    try:
+        return pq.read_schema(pa.BufferReader(tail))
+    except UNREADABLE as error:
+        raise BadMetadata(f"{shown} is not a Parquet file: {error}") from error
 
 
 def _exists(url: str, session: requests.Session, options: DownloadOptions) -> bool:

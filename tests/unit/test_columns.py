@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from laion.columns import (
+    has_value,
+    map_columns,
     similarity_column,
     size_column,
     text_column,
@@ -89,6 +93,115 @@ def test_a_double_that_float32_cannot_hold_becomes_infinite() -> None:
 def test_absent_columns_are_filled() -> None:
     rows = batch([1, 2], pa.int64())
 
-    assert text_column(rows, "caption").to_pylist() == ["", ""]
-    assert size_column(rows, "width").to_pylist() == [0, 0]
-    assert np.isnan(similarity_column(rows, "similarity").to_numpy()).all()
+    assert text_column(rows, None).to_pylist() == ["", ""]
+    assert size_column(rows, None).to_pylist() == [0, 0]
+    assert np.isnan(similarity_column(rows, None).to_numpy()).all()
+
+
+def test_whole_numbers_that_pandas_has_written_as_doubles_are_read_as_numbers_and_as_text() -> None:
+    rows = batch([7.0, float("nan"), None], pa.float64())
+
+    assert size_column(rows, "v").to_pylist() == [7, 0, 0]
+    assert text_column(rows, "v").to_pylist() == ["7", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "read"),
+    [
+        ([640, -1], pa.int64(), size_column),
+        (["0.3", ""], pa.string(), similarity_column),
+        ([b"caf\xe9", b"b"], pa.binary(), text_column),
+    ],
+)
+def test_a_column_whose_values_cannot_be_used_is_named(
+    values: list[object], kind: pa.DataType, read: Callable[..., pa.Array]
+) -> None:
+    with pytest.raises(BadMetadata, match="column 'v' cannot be read as"):
+        read(batch(values, kind), "v")
+
+
+WANTED = ("url", "caption", "width", "NSFW")
+
+
+def schema(*names: str, null: str = "") -> pa.Schema:
+    kinds = [(name, pa.null() if name == null else pa.string()) for name in names]
+    return pa.schema(kinds)
+
+
+class TestMapping:
+    def test_columns_of_our_own_names_are_taken(self) -> None:
+        columns = map_columns(schema("NSFW", "width", "caption", "url"), WANTED)
+
+        assert columns.theirs == {name: name for name in WANTED}
+        assert columns.describe() == ""
+
+    def test_the_names_of_img2dataset_are_known_and_reported(self) -> None:
+        columns = map_columns(schema("URL", "TEXT", "WIDTH", "punsafe"), WANTED)
+
+        assert columns.theirs == {"url": "URL", "caption": "TEXT", "width": "WIDTH"}
+        assert columns.absent == ("NSFW",)
+        assert columns.ignored == ("punsafe",)
+        for words in ("caption from 'TEXT'", "in every row: NSFW.", "not loaded: punsafe."):
+            assert words in columns.describe()
+
+    def test_an_exact_name_comes_before_others_that_mean_the_same(self) -> None:
+        columns = map_columns(schema("TEXT", "caption", "Caption", "URL", "url"), WANTED)
+
+        assert columns.theirs == {"url": "url", "caption": "caption"}
+        assert columns.ignored == ("TEXT", "Caption", "URL")
+
+    def test_its_own_name_in_capitals_comes_before_an_alias(self) -> None:
+        assert map_columns(schema("TEXT", "CAPTION"), WANTED).theirs == {"caption": "CAPTION"}
+
+    def test_a_name_that_the_profile_gives_is_the_only_one(self) -> None:
+        columns = map_columns(schema("caption", "alt"), WANTED, {"caption": "alt"})
+
+        assert columns.theirs == {"caption": "alt"}
+        assert columns.ignored == ("caption",)
+
+    def test_a_name_that_the_profile_gives_and_the_file_lacks_is_refused(self) -> None:
+        with pytest.raises(
+            BadMetadata, match=r"'TXT', which the profile names for caption; .* URL, TEXT$"
+        ):
+            map_columns(schema("URL", "TEXT"), WANTED, {"caption": "TXT"})
+
+    @pytest.mark.parametrize(
+        "names", [("caption", "caption"), ("Text", "TEXT"), ("URL", "URL"), ("Url", "URL", "TEXT")]
+    )
+    def test_two_columns_that_could_be_the_same_are_refused(self, names: tuple[str, ...]) -> None:
+        with pytest.raises(BadMetadata, match="more than one column that could be"):
+            map_columns(schema(*names), WANTED)
+
+    def test_a_name_that_the_profile_gives_must_be_there_once(self) -> None:
+        with pytest.raises(BadMetadata, match="could be caption: 'alt'"):
+            map_columns(schema("alt", "alt"), WANTED, {"caption": "alt"})
+
+    def test_two_columns_of_a_name_that_nobody_takes_are_no_harm(self) -> None:
+        assert map_columns(schema("caption", "exif", "exif"), WANTED).ignored == ("exif",)
+
+    def test_a_required_column_that_is_missing_is_refused_with_what_there_is(self) -> None:
+        with pytest.raises(BadMetadata, match=r"'url' with values.*its columns are caption, link"):
+            map_columns(schema("caption", "link"), WANTED, required=["caption", "url"])
+
+    def test_a_column_of_nothing_but_nulls_is_absent_and_no_required_one(self) -> None:
+        nulls = schema("caption", "url", null="url")
+
+        assert "url" in map_columns(nulls, WANTED).absent
+        assert map_columns(nulls, WANTED).ignored == ()
+        with pytest.raises(BadMetadata, match="'url' with values"):
+            map_columns(nulls, WANTED, required=["url"])
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (text_column(batch(["", None], pa.string()), "v"), False),
+        (text_column(batch(["", "x"], pa.string()), "v"), True),
+        (size_column(batch([0, None], pa.int64()), "v"), False),
+        (size_column(batch([0, 3], pa.int64()), "v"), True),
+        (similarity_column(batch([None, float("nan")], pa.float64()), "v"), False),
+        (similarity_column(batch([None, -0.1], pa.float64()), "v"), True),
+    ],
+)
+def test_a_column_has_a_value_when_a_row_is_not_empty(column: pa.Array, expected: bool) -> None:
+    assert has_value(column) is expected

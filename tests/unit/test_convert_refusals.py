@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from laion.errors import (
     RowCountMismatch,
     StagingGone,
 )
-from laion.shards import ROLES
+from laion.shards import ROLES, ShardFiles
 from tests.shard_files import (
     append,
     corrupt_column_name,
@@ -254,3 +255,33 @@ class TestInspection:
 
         with pytest.raises(error):
             inspect_shard(files)
+
+
+class TestRequiredColumns:
+    @pytest.mark.parametrize("convert", [convert_shard, lambda files, target: inspect_shard(files)])
+    def test_a_file_without_one_is_refused_with_the_columns_it_has(
+        self, shard_directory: Path, target: Path, convert: Any
+    ) -> None:
+        files = requiring_url(shard_directory, link=["http://h/x.jpg"] * 4, caption=["a"] * 4)
+
+        with pytest.raises(BadMetadata, match=r"metadata: has no column 'url'.* are link, caption"):
+            convert(files, target)
+
+    def test_a_file_whose_column_is_empty_in_every_row_is_refused(
+        self, shard_directory: Path, target: Path
+    ) -> None:
+        files = requiring_url(shard_directory, URL=["", None, "", None])
+
+        with pytest.raises(BadMetadata, match="column 'URL' has no value in any of 4 rows"):
+            convert_shard(files, target)
+        assert list(target.parent.iterdir()) == []
+
+    def test_one_row_with_a_value_is_enough(self, shard_directory: Path, target: Path) -> None:
+        convert_shard(requiring_url(shard_directory, URL=["", None, "", "http://h/x.jpg"]), target)
+
+        assert read_converted(target)["url"].to_pylist() == ["", "", "", "http://h/x.jpg"]
+
+
+def requiring_url(directory: Path, **columns: list[str | None]) -> ShardFiles:
+    files = write_arrays(directory, unit_vectors(4), unit_vectors(4), pa.table(columns))
+    return replace(files, spec=replace(files.spec, required=["url"]))

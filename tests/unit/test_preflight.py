@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from clickhouse_connect.driver.client import Client
 
@@ -21,7 +24,7 @@ from laion.shards import ShardSpec
 from laion.storage import BucketArea, DirectoryArea
 from tests.embedded_server import EmbeddedServer
 from tests.s3 import S3Server
-from tests.shard_files import DIMENSION, ROWS, spec_of, write_little_shard
+from tests.shard_files import DIMENSION, ROWS, path_of, spec_of, write_little_shard
 from tests.unit.mirrors import Mirror, unused_url
 
 OPTIONS = DownloadOptions(connections=4, first_wait_s=0)
@@ -143,6 +146,60 @@ def test_files_of_another_size_than_the_known_rows_ask_for_are_told(
 
     assert line(report, "rows").verdict == "warning"
     assert "shards 1 " in line(report, "rows").note
+
+
+class TestColumns:
+    def test_a_metadata_file_with_all_columns_is_in_order(self, run: Run, client: Client) -> None:
+        columns = line(check_run(run, client, OPTIONS), "columns")
+
+        assert (columns.verdict, columns.found) == ("ok", "10 of 10 in shard 00000")
+        assert "not loaded: image_path" in columns.note
+
+    def test_other_names_and_absent_columns_are_a_warning_that_names_them(
+        self, run: Run, client: Client, shard_directory: Path
+    ) -> None:
+        write_metadata(shard_directory, URL=["u"] * ROWS, TEXT=["t"] * ROWS)
+
+        columns = line(check_run(run, client, OPTIONS), "columns")
+
+        assert (columns.verdict, columns.found) == ("warning", "2 of 10 in shard 00000")
+        assert "url from 'URL', caption from 'TEXT'" in columns.note
+        assert "NSFW, LICENSE, key, width" in columns.note
+
+    def test_a_required_column_that_is_missing_is_a_problem(
+        self, run: Run, client: Client, shard_directory: Path
+    ) -> None:
+        write_metadata(shard_directory, link=["u"] * ROWS)
+        specs = [replace(spec, required=["url"]) for spec in run.specs]
+
+        with pytest.raises(PreflightFailed, match=r"columns: needs url, .*its columns are link"):
+            check_run(replace(run, specs=specs), client, OPTIONS).check()
+
+    def test_a_source_that_gives_no_part_of_a_large_file_leaves_them_unknown(
+        self, run: Run, client: Client, shard_directory: Path
+    ) -> None:
+        write_metadata(shard_directory, caption=[secrets.token_hex(4000) for _ in range(ROWS)])
+
+        report = check_run(run, client, OPTIONS)
+
+        report.check()
+        assert line(report, "columns").found == "unknown"
+        assert "only as a whole" in line(report, "columns").note
+
+    def test_another_mirror_is_asked_when_the_first_does_not_have_the_file(
+        self, run: Run, client: Client, mirror: Mirror
+    ) -> None:
+        mirrors = {role: [f"{mirror.url}/no", *urls] for role, urls in run.specs[0].urls.items()}
+
+        report = check_run(
+            replace(run, specs=[replace(run.specs[0], urls=mirrors)]), client, OPTIONS
+        )
+
+        assert line(report, "columns").verdict == "ok"
+
+
+def write_metadata(directory: Path, **columns: list[str]) -> None:
+    pq.write_table(pa.table(columns), path_of(directory, "metadata"))
 
 
 def test_an_index_that_the_server_cannot_hold_is_a_problem(run: Run, client: Client) -> None:

@@ -1,4 +1,4 @@
-"""Looking at a remote file without fetching it: is it there, how large, how does it begin."""
+"""Looking at a remote file without fetching it: how large is it, how does it begin and end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import requests
 from laion.download.http import check_status, request
 from laion.download.options import DownloadOptions
 from laion.download.partial import Origin
-from laion.errors import SourceMissing, SourceUnreachable
+from laion.errors import SourceMissing, SourceUnreachable, SourceUnusable
 from laion.urls import hide_credentials, is_local, local_path
 
 NO_HEAD_STATUSES = (405, 501)
@@ -35,11 +35,7 @@ def read_head(url: str, count: int, session: requests.Session, options: Download
     """Return the first `count` bytes of a file, or all of a shorter one. Raises SourceError."""
     shown = hide_credentials(url)
     if is_local(url):
-        try:
-            with local_path(url).open("rb") as file:
-                return file.read(count)
-        except OSError as error:
-            raise SourceMissing(f"the source does not deliver {shown}: {error}") from error
+        return _read_local(url, 0, count)
     with request(session, "GET", url, options, {"Range": f"bytes=0-{count - 1}"}) as response:
         check_status(response, shown, good=(200, 206))
         announced = response.headers.get("Content-Length", "")
@@ -49,6 +45,27 @@ def read_head(url: str, count: int, session: requests.Session, options: Download
     if len(head) < expected:
         raise SourceUnreachable(f"the source broke off at byte {len(head)} of {shown}")
     return head
+
+
+def read_tail(url: str, count: int, session: requests.Session, options: DownloadOptions) -> bytes:
+    """Return the last `count` bytes of a file, or all of a shorter one.
+
+    Raises SourceError; SourceUnusable when a web server gives parts of none and the file is longer.
+    """
+    origin = stat_file(url, session, options)
+    if origin.size is None:
+        raise SourceUnusable(f"the source does not say how large {origin.url} is")
+    start = max(0, origin.size - count)
+    if is_local(url):
+        return _read_local(url, start, count)
+    with request(session, "GET", url, options, {"Range": f"bytes={start}-"}) as response:
+        check_status(response, origin.url, good=(200, 206))
+        if response.status_code == 200 and start:
+            raise SourceUnusable(f"the source gives {origin.url} only as a whole")
+        tail: bytes = response.raw.read(count)
+    if len(tail) < origin.size - start:
+        raise SourceUnreachable(f"the source broke off at byte {start + len(tail)} of {origin.url}")
+    return tail
 
 
 def origin_of(response: requests.Response, shown: str, size: int | None = None) -> Origin:
@@ -62,3 +79,13 @@ def origin_of(response: requests.Response, shown: str, size: int | None = None) 
         etag=response.headers.get("ETag", ""),
         last_modified=response.headers.get("Last-Modified", ""),
     )
+
+
+def _read_local(url: str, start: int, count: int) -> bytes:
+    try:
+        with local_path(url).open("rb") as file:
+            file.seek(start)
+            return file.read(count)
+    except OSError as error:
+        shown = hide_credentials(url)
+        raise SourceMissing(f"the source does not deliver {shown}: {error}") from error

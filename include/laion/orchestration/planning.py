@@ -185,6 +185,7 @@ def _spec(
         dimension=dimension,
         vectors=list(profile.vectors),
         columns=profile.columns,
+        required=list(profile.required_columns),
         sha256=profile.digests_of(shard),
     )
 

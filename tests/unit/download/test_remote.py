@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from laion.download.remote import stat_file
-from laion.errors import SourceBusy, SourceMissing, SourceRefused, SourceUnreachable
+from laion.download.remote import read_tail, stat_file
+from laion.errors import (
+    SourceBusy,
+    SourceMissing,
+    SourceRefused,
+    SourceUnreachable,
+    SourceUnusable,
+)
 from tests.unit.download.conftest import OPTIONS
 from tests.unit.mirrors import Mirror, VersionedFile, answer, in_turn, unused_url
 
@@ -76,3 +82,31 @@ def test_a_server_that_does_not_answer_in_time_is_unreachable(
 
     with pytest.raises(SourceUnreachable, match="timed out"):
         stat_file(f"{mirror.url}/a.npy", session, replace(OPTIONS, read_timeout_s=0.2))
+
+
+class TestTail:
+    @pytest.mark.parametrize(
+        ("size", "tail"), [(500, b"x" * 97 + b"end"), (50, b"x" * 47 + b"end")]
+    )
+    def test_it_is_the_end_of_a_file_or_all_of_a_short_one(
+        self, mirror: Mirror, session: requests.Session, size: int, tail: bytes
+    ) -> None:
+        mirror.fail("a.npy", VersionedFile(b"x" * (size - 3) + b"end"), "")
+
+        assert read_tail(f"{mirror.url}/a.npy", 100, session, OPTIONS) == tail
+
+    def test_a_file_of_this_machine_is_read_in_place(
+        self, session: requests.Session, tmp_path: Path
+    ) -> None:
+        (tmp_path / "a.npy").write_bytes(b"xxxend")
+
+        assert read_tail((tmp_path / "a.npy").as_uri(), 3, session, OPTIONS) == b"end"
+
+    def test_a_server_without_ranges_gives_only_short_files(
+        self, mirror: Mirror, session: requests.Session
+    ) -> None:
+        mirror.fail("a.npy", VersionedFile(b"x" * 500, ranges=False), "")
+
+        assert read_tail(f"{mirror.url}/a.npy", 500, session, OPTIONS) == b"x" * 500
+        with pytest.raises(SourceUnusable, match="only as a whole"):
+            read_tail(f"{mirror.url}/a.npy", 100, session, OPTIONS)
