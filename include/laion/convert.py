@@ -52,6 +52,7 @@ class Rules:
 
     max_bad_vectors: int = 0
     strict_alignment: bool = False
+    accept_misaligned: bool = False
 
 
 def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -> ShardParquet:
@@ -89,11 +90,15 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
                 first = 0
                 for table, raw in _batches(shard):
                     as_float32 = {role: a.astype(np.float32) for role, a in raw.items()}
-                    for role, block in as_float32.items():
-                        vector_check.add(role, first, block)
+                    lengths = {r: vector_check.add(r, first, a) for r, a in as_float32.items()}
                     if len(as_float32) == len(VECTORS):
-                        images, texts = (as_float32[vector] for vector in VECTORS)
-                        alignment.add(images, texts, table["similarity"].to_numpy())
+                        image, text = VECTORS
+                        alignment.add(
+                            as_float32[image],
+                            as_float32[text],
+                            lengths[image] * lengths[text],
+                            table["similarity"].to_numpy(),
+                        )
                     without_value -= {n for n in without_value if has_value(table[n])}
                     last = first + len(table)
                     ids = files.spec.shard * ROWS_PER_SHARD_LIMIT + np.arange(first, last)
@@ -108,7 +113,11 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
         check_row_counts(label, {**shard.rows_of, "rows written": first}, None)
         _check_required(shard, without_value)
         vector_check.judge(label, allowed.max_bad_vectors)
-        verdict = alignment.judge(label, strict=allowed.strict_alignment)
+        verdict = alignment.judge(
+            label,
+            strict=allowed.strict_alignment,
+            accept_misaligned=allowed.accept_misaligned,
+        )
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -117,7 +126,7 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
         log.info("%s: %s", label, told)
     if vector_check.norms_off:
         log.warning("%s: %d vectors are not of unit length", label, vector_check.norms_off)
-    if verdict == "unclear":
+    if verdict in ("misaligned", "unclear"):
         log.warning("%s: %s", label, alignment.describe())
     return ShardParquet(
         spec=files.spec,

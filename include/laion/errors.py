@@ -24,6 +24,10 @@ class AirflowTooOld(BadRequest):
     """The Airflow that reads the DAGs is older than this package can be used with."""
 
 
+class UnknownParam(BadRequest):
+    """A run was triggered with a key that is not a param of its DAG, such as a misspelt one."""
+
+
 class BadSetting(BadRequest):
     """An environment variable `LAION_…` has a value that it cannot have."""
 
@@ -125,7 +129,7 @@ class BadNpy(FormatError):
 
 
 class BadMetadata(FormatError):
-    """The metadata file is no Parquet file, or a column has an unusable type."""
+    """The metadata file is not a Parquet file, or a column is missing or of an unusable type."""
 
 
 class WrongDimension(FormatError):
@@ -145,7 +149,7 @@ class BadVectors(FormatError):
 
 
 class Misaligned(FormatError):
-    """Images, texts and metadata do not seem to belong together row by row."""
+    """Images, texts and metadata do not belong together row by row, or do not seem to."""
 
 
 # The machine

@@ -132,7 +132,7 @@ class ShardParquet(_Record):
 
     `rows_of` counts the rows of each source file, `bad_vectors` the vectors that are zero or
     not finite, `norms_off` those whose length differs from 1 by more than the tolerance;
-    `alignment` is 'aligned', 'unclear' or 'unknown'.
+    `alignment` is 'aligned', 'misaligned' (and accepted), 'unclear' or 'unknown'.
     """
 
     spec: ShardSpec

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Context
 from airflow.sdk.exceptions import ParamValidationError
+from airflow.sdk.execution_time.context import set_current_context
 
 from laion.datasets import profile_names
-from laion.orchestration.params import IngestRequest
+from laion.errors import UnknownParam
+from laion.orchestration import backfill, monitor, planning
+from laion.orchestration.params import (
+    IngestRequest,
+    backfill_params,
+    check_conf,
+    ingest_params,
+    monitor_params,
+)
 
 
 def check(dag: DAG, name: str, value: object) -> object:
@@ -70,3 +82,42 @@ def test_the_defaults_make_a_request_for_the_whole_sample(laion_ingest: DAG) -> 
 
     assert (request.dataset, request.shards, request.table) == ("sample", "all", "sample")
     assert (request.index_quantization, request.recall_target) == ("auto", 0.95)
+
+
+class TestConf:
+    @pytest.mark.parametrize("conf", [None, {}, {"shards": "0", "table": None}])
+    def test_known_params_are_taken(self, conf: dict[str, object] | None) -> None:
+        check_conf(conf, ingest_params())
+
+    @pytest.mark.parametrize(
+        ("params", "key", "meant"),
+        [
+            (ingest_params(), "shard", "shards"),
+            (ingest_params(), "Shards", "shards"),
+            (ingest_params(), "build_idnex", "build_index"),
+            (backfill_params(), "dryrun", "dry_run"),
+            (monitor_params(), "tables", "table"),
+        ],
+    )
+    def test_a_misspelt_key_is_refused_with_the_nearest_right_one(
+        self, params: dict[str, object], key: str, meant: str
+    ) -> None:
+        with pytest.raises(UnknownParam, match=f"'{key}' \\(did you mean '{meant}'\\?\\)"):
+            check_conf({key: "0"}, params)
+
+    def test_a_key_that_is_like_no_other_is_refused_with_all_there_are(self) -> None:
+        with pytest.raises(
+            UnknownParam, match=r"exist: 'colour'\..*Its params are dataset, shards,"
+        ):
+            check_conf({"colour": "red", "shards": "0"}, ingest_params())
+
+    @pytest.mark.parametrize(
+        "first_task", [planning.plan, backfill.find_shards, monitor.list_tables]
+    )
+    def test_the_first_task_of_each_dag_refuses_it_before_anything_else(
+        self, first_task: Callable[[], object]
+    ) -> None:
+        context = {"dag_run": SimpleNamespace(conf={"colour": "red"}), "params": {}}
+
+        with set_current_context(cast(Context, context)), pytest.raises(UnknownParam):
+            first_task()

@@ -30,6 +30,7 @@ from tests.shard_files import (
     drop_last_row,
     files_of,
     path_of,
+    read_metadata,
     scale_vectors,
     set_vectors,
     shift_rows,
@@ -236,6 +237,34 @@ class TestRules:
         with pytest.raises(Misaligned):
             convert_shard(files, target, Rules(strict_alignment=True))
         assert list(target.parent.iterdir()) == []
+
+    def test_metadata_moved_by_a_row_fail_with_the_way_out_and_leave_no_file(
+        self, shard_directory: Path, target: Path
+    ) -> None:
+        files = write_little_shard(shard_directory, rows=1100)
+        move_metadata(shard_directory)
+
+        with pytest.raises(Misaligned, match="run with accept_misaligned"):
+            convert_shard(files, target)
+        assert list(target.parent.iterdir()) == []
+
+    def test_metadata_moved_by_a_row_pass_when_that_is_accepted(
+        self, shard_directory: Path, target: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        files = write_little_shard(shard_directory, rows=1100)
+        move_metadata(shard_directory)
+
+        with caplog.at_level(logging.WARNING):
+            parquet = convert_shard(files, target, Rules(accept_misaligned=True))
+
+        assert parquet.alignment == "misaligned"
+        assert any("correlation" in message for message in caplog.messages)
+
+
+def move_metadata(directory: Path) -> None:
+    table = read_metadata(directory)
+    moved = pa.concat_tables([table.slice(1), table.slice(0, 1)])
+    pq.write_table(moved, path_of(directory, "metadata"))
 
 
 class TestInspection:

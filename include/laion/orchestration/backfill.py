@@ -18,6 +18,7 @@ from laion.backfill import (
 )
 from laion.clickhouse.schema import ensure_ledger
 from laion.orchestration.connections import clickhouse_client
+from laion.orchestration.params import backfill_params, check_conf
 from laion.urls import hide_credentials
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 def find_shards() -> dict[str, Any]:
     """Log what needs work and why; return the params of the run that repairs it, or {}."""
     context = get_current_context()
+    check_conf(context["dag_run"].conf, backfill_params())
     params = context["params"]
     request = BackfillRequest(
         table=(params["table"] or "").strip() or params["dataset"],

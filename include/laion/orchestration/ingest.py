@@ -107,7 +107,7 @@ def convert(files_json: dict[str, Any]) -> dict[str, Any]:
         ledger.record_stage(start) as result,
         area.workspace(spec.table, spec.shard, files.attempt) as work,
     ):
-        rules = Rules(request.max_bad_vectors, request.strict_alignment)
+        rules = Rules(request.max_bad_vectors, request.strict_alignment, request.accept_misaligned)
         target = work.directory / f"{spec.shard}.parquet"
         parquet = convert_shard(_bring(files, work), target, rules)
         parquet = replace(parquet, spec=spec, path=work.store(target))

@@ -35,6 +35,7 @@ from laion.orchestration.connections import clickhouse_client
 from laion.orchestration.context import staging_area
 from laion.orchestration.leftovers import free_places
 from laion.orchestration.messages import describe_finding
+from laion.orchestration.params import check_conf, monitor_params
 from laion.orchestration.udfs import smoke_test
 from laion.settings import get_settings
 from laion.storage import STALE_AFTER_S, DirectoryArea
@@ -44,7 +45,9 @@ log = logging.getLogger(__name__)
 
 def list_tables() -> list[dict[str, str]]:
     """Return the tables to check: the one of the param, or all that were ever loaded."""
-    wanted = (get_current_context()["params"]["table"] or "").strip()
+    context = get_current_context()
+    check_conf(context["dag_run"].conf, monitor_params())
+    wanted = (context["params"]["table"] or "").strip()
     with clickhouse_client() as client:
         ensure_ledger(client)
         tables = monitored_tables(client)

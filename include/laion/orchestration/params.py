@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Self
 
 from airflow.sdk import Param
 
 from laion.datasets import check_profiles, profile_names
+from laion.errors import UnknownParam
 from laion.shards import SHARD_NUMBERS_PATTERN, SHARDS_PATTERN
 
 TABLE_PATTERN = r"^([A-Za-z_][A-Za-z0-9_]{0,69})?$"
@@ -123,6 +125,13 @@ def ingest_params() -> dict[str, Param]:
             description="Fail, rather than warn, when images, texts and metadata do not seem to "
             "belong together row by row.",
         ),
+        "accept_misaligned": Param(
+            False,
+            type="boolean",
+            title="Accept misaligned shards",
+            description="Load shards whose metadata fit the vectors clearly better when moved by "
+            "some rows; otherwise they fail.",
+        ),
         "keep_parquet": Param(
             False,
             type="boolean",
@@ -199,6 +208,25 @@ def monitor_params() -> dict[str, Param]:
     }
 
 
+def check_conf(conf: Mapping[str, Any] | None, params: Collection[str]) -> None:
+    """Raise UnknownParam when a run was triggered with a key that is not one of `params`.
+
+    Airflow ignores such a key, so a run for `{"shard": "0"}` would load every shard.
+    """
+    unknown = sorted(set(conf or {}) - set(params))
+    if not unknown:
+        return
+    by_lower = {name.lower(): name for name in params}
+    guesses = []
+    for name in unknown:
+        close = get_close_matches(name.lower(), by_lower, n=1)
+        guesses.append(f"{name!r}" + (f" (did you mean {by_lower[close[0]]!r}?)" if close else ""))
+    raise UnknownParam(
+        f"the run was triggered with params that do not exist: {', '.join(guesses)}. Nothing was "
+        f"done; trigger it again. Its params are {', '.join(params)}"
+    )
+
+
 @dataclass(frozen=True)
 class IngestRequest:
     """The params of one run, as typed values."""
@@ -216,6 +244,7 @@ class IngestRequest:
     tolerate_failed_shards: int
     max_bad_vectors: int
     strict_alignment: bool
+    accept_misaligned: bool
     keep_parquet: bool
 
     @classmethod

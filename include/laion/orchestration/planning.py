@@ -23,7 +23,7 @@ from laion.orchestration.context import (
     survey_options,
 )
 from laion.orchestration.origin import task_origin
-from laion.orchestration.params import IngestRequest
+from laion.orchestration.params import IngestRequest, check_conf, ingest_params
 from laion.orchestration.udfs import foresee_deployment
 from laion.preflight import Line, Run, check_run
 from laion.settings import get_settings
@@ -40,6 +40,7 @@ def plan() -> list[dict[str, Any]]:
     A plan is made once per run: cleared, it returns the same shards in the same order.
     """
     context = get_current_context()
+    check_conf(context["dag_run"].conf, ingest_params())
     request, origin = IngestRequest.from_params(context["params"]), task_origin(context)
     profile = load_profile(request.dataset)
     with clickhouse_client() as client:

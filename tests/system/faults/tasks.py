@@ -136,6 +136,7 @@ def _context(order: Order) -> Context:
     context = {
         "dag": SimpleNamespace(dag_id="laion_ingest"),
         "run_id": order.run_id,
+        "dag_run": SimpleNamespace(conf=order.params),
         "params": order.params,
         "task_instance": instance,
         "ti": instance,

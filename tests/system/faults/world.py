@@ -60,6 +60,7 @@ PARAMS: dict[str, Any] = {
     "tolerate_failed_shards": 0,
     "max_bad_vectors": 0,
     "strict_alignment": False,
+    "accept_misaligned": False,
     "keep_parquet": False,
 }
 
