@@ -28,11 +28,13 @@ from laion.errors import (
 )
 from laion.npy import read_npy_header
 from laion.s3 import split_uri
-from laion.shards import MAX_SHARD, shard_label
+from laion.shards import MAX_SHARD, format_shards, shard_label
 from laion.urls import hide_credentials, is_s3, join_url, url_scheme
 
 log = logging.getLogger(__name__)
 
+LOOK_AHEAD = 256
+"""Shards in a row that a source may lack before the search for more ends."""
 SCHEMES = ("http", "https", "file", "s3")
 NPY_HEAD_BYTES = 16_384
 PARQUET_TAIL_BYTES = 262_144
@@ -123,13 +125,15 @@ def locate_sources(
 def discover_shards(
     profile: Profile, source: str, options: DownloadOptions | None = None
 ) -> list[int]:
-    """Return the shards that a source has, counted from 0 until one is missing.
+    """Return the shards of a source, from 0 to the last of which it has any file.
 
-    Raises BadShards when there is not even the first, and as `locate_sources`.
+    Shards that it lacks before the last count as well, so that whoever plans them finds them
+    missing. The search ends where LOOK_AHEAD shards in a row are not there. Raises BadShards when
+    there is not even the first, and as `locate_sources`.
     """
     chosen = options or DownloadOptions()
     try:
-        place = locate_sources(profile, source, 0, chosen)[0]
+        places = locate_sources(profile, source, 0, chosen)
     except SourceMissing as error:
         raise BadShards(
             f"dataset {profile.name!r} has no list of its shards, and none begins at 0 here; give "
@@ -140,15 +144,24 @@ def discover_shards(
         ThreadPoolExecutor(chosen.connections) as pool,
     ):
 
-        def has(shard: int) -> bool:
-            return all(_exists(url, session, chosen) for url in place.urls(shard).values())
+        def has_any(shard: int) -> bool:
+            urls = (url for place in places for url in place.urls(shard).values())
+            return any(_exists(url, session, chosen) for url in urls)
 
-        at_once = 4 * chosen.connections
-        for first in range(0, MAX_SHARD + 1, at_once):
-            known = list(pool.map(has, range(first, first + at_once)))
-            if not all(known):
-                return list(range(first + known.index(False)))
-    return list(range(MAX_SHARD + 1))
+        found, first, at_once = {0}, 1, 4 * chosen.connections
+        while first <= min(max(found) + LOOK_AHEAD, MAX_SHARD):
+            asked = range(first, min(first + at_once, MAX_SHARD + 1))
+            has = pool.map(has_any, asked)
+            found |= {shard for shard, is_there in zip(asked, has, strict=True) if is_there}
+            first = asked.stop
+    shards = list(range(max(found) + 1))
+    if holes := sorted(set(shards) - found):
+        log.warning(
+            "The source has shards up to %d, but nothing of %s: these count as missing.",
+            shards[-1],
+            format_shards(holes),
+        )
+    return shards
 
 
 def read_dimension(url: str, options: DownloadOptions | None = None) -> int:

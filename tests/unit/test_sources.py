@@ -18,8 +18,9 @@ from laion.errors import (
     SourceMissing,
     SourceUnreachable,
 )
-from laion.shards import ROLES
+from laion.shards import ROLES, format_shards
 from laion.sources import (
+    LOOK_AHEAD,
     base_urls,
     discover_shards,
     locate_sources,
@@ -235,20 +236,46 @@ class TestCredentials:
 
 
 class TestDiscovery:
-    def test_shards_are_counted_until_one_is_missing(
-        self, mirror: Mirror, shard_directory: Path
-    ) -> None:
-        for shard in (*range(15), 16):
+    def test_shards_are_counted_to_the_last(self, mirror: Mirror, shard_directory: Path) -> None:
+        for shard in range(15):
             put_shard(shard_directory, CLIP_RETRIEVAL, 0, shard, digits=4)
 
         assert discover_shards(CLIP_RETRIEVAL, mirror.url) == list(range(15))
 
-    def test_a_shard_without_its_metadata_does_not_count(self, shard_directory: Path) -> None:
+    @pytest.mark.parametrize("last", [3, LOOK_AHEAD + 1])
+    def test_shards_beyond_a_hole_are_found_and_the_hole_is_reported(
+        self, shard_directory: Path, caplog: pytest.LogCaptureFixture, last: int
+    ) -> None:
+        for shard in (0, 1, last):
+            put_shard(shard_directory, CLIP_RETRIEVAL, 0, shard)
+
+        found = discover_shards(CLIP_RETRIEVAL, shard_directory.as_uri())
+
+        assert found == list(range(last + 1))
+        assert f"nothing of {format_shards(list(range(2, last)))}: " in caplog.text
+
+    def test_the_search_ends_after_so_many_missing_shards(self, shard_directory: Path) -> None:
+        for shard in (0, LOOK_AHEAD + 100):
+            put_shard(shard_directory, CLIP_RETRIEVAL, 0, shard)
+
+        assert discover_shards(CLIP_RETRIEVAL, shard_directory.as_uri()) == [0]
+
+    def test_a_shard_that_lacks_a_file_counts(self, shard_directory: Path) -> None:
         for shard in range(3):
             put_shard(shard_directory, CLIP_RETRIEVAL, 0, shard)
         (shard_directory / "metadata" / "metadata_2.parquet").unlink()
 
-        assert discover_shards(CLIP_RETRIEVAL, shard_directory.as_uri()) == [0, 1]
+        assert discover_shards(CLIP_RETRIEVAL, shard_directory.as_uri()) == [0, 1, 2]
+
+    def test_shards_that_only_another_mirror_has_are_found(
+        self, mirror: Mirror, shard_directory: Path, tmp_path: Path
+    ) -> None:
+        put_shard(shard_directory, CLIP_RETRIEVAL, 0, 0)
+        for shard in range(3):
+            put_shard(tmp_path / "second", CLIP_RETRIEVAL, 0, shard)
+        sources = f"{mirror.url},{(tmp_path / 'second').as_uri()}"
+
+        assert discover_shards(CLIP_RETRIEVAL, sources) == [0, 1, 2]
 
     def test_a_source_that_does_not_begin_at_0_wants_a_range(self, shard_directory: Path) -> None:
         put_shard(shard_directory, CLIP_RETRIEVAL, 0, 1)
