@@ -21,9 +21,10 @@ from rich.table import Table
 from bench.measure import cpu_seconds, peak_rss_mb
 from bench.server import running_server
 from laion.clickhouse.client import Client
+from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
 from laion.clickhouse.load import load_shard
-from laion.clickhouse.publish import drop_staging, publish_shard
+from laion.clickhouse.publish import publish_shard
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
 from laion.convert import convert_shard
 from laion.datasets import load_profile
@@ -89,7 +90,7 @@ def load(client: Client, work: Path, table: str, shard: int) -> None:
             )
         ]
     )
-    drop_staging(client, staged.staging_table)
+    drop_derived(client, staged.staging_table)
 
 
 def show(costs: list[float], server_rss_mb: float) -> None:

@@ -35,6 +35,9 @@ RUN_PREFIX = "backfill_"
 """Runs of `laion_ingest` that a backfill has triggered are named so."""
 MAX_ERROR_CHARS = 200
 
+Indexed = dict[int, tuple[str, int]]
+"""By shard: the attempt that the search table was built from, and the rows that it had then."""
+
 
 @dataclass(frozen=True)
 class BackfillRequest:
@@ -183,7 +186,7 @@ def _find_damage(
     client: Client, request: BackfillRequest, facts: dict[int, ShardFacts]
 ) -> Iterator[ShardRepair]:
     """Yield each shard once, with the first reason that holds."""
-    indexed = _indexed_attempts(client, request.table)
+    indexed = _indexed(client, request.table)
     builder = Builds(client, request.table, TaskOrigin("", "")).holder()
     for fact in facts.values():
         for reason, judge in _JUDGES.items():
@@ -225,7 +228,7 @@ def _leave_to(run_id: str, repair: ShardRepair) -> ShardRepair:
     return replace(repair, action="wait", why=why)
 
 
-def _why_failed(fact: ShardFacts, indexed: dict[int, str] | None) -> str:
+def _why_failed(fact: ShardFacts, indexed: Indexed | None) -> str:
     old = "; an earlier publication is still in" if fact.held_rows else ""
     if fact.is_held and not fact.is_finished:
         return f"its last attempt {_stopped(fact)}{old}"
@@ -235,7 +238,7 @@ def _why_failed(fact: ShardFacts, indexed: dict[int, str] | None) -> str:
     return f"its last attempt failed in {fact.last_stage}: {fact.error_class}: {error}{old}"
 
 
-def _why_missing(fact: ShardFacts, indexed: dict[int, str] | None) -> str:
+def _why_missing(fact: ShardFacts, indexed: Indexed | None) -> str:
     if fact.held_rows or not fact.is_known:
         return ""
     if fact.is_published:
@@ -254,7 +257,7 @@ def _stopped(fact: ShardFacts) -> str:
     return f"stopped after '{fact.last_stage} {fact.last_state}'"
 
 
-def _why_mismatched(fact: ShardFacts, indexed: dict[int, str] | None) -> str:
+def _why_mismatched(fact: ShardFacts, indexed: Indexed | None) -> str:
     if not fact.held_rows or (fact.is_published and fact.held_rows == fact.published_rows):
         return ""
     if not fact.is_published:
@@ -265,15 +268,23 @@ def _why_mismatched(fact: ShardFacts, indexed: dict[int, str] | None) -> str:
     )
 
 
-def _why_stale(fact: ShardFacts, indexed: dict[int, str] | None) -> str:
-    if indexed is None or not fact.held_rows or indexed.get(fact.shard) == fact.attempt:
+def _why_stale(fact: ShardFacts, indexed: Indexed | None) -> str:
+    if indexed is None:
         return ""
     if fact.shard not in indexed:
-        return "it is not in the search table yet"
-    return f"the search table holds attempt {indexed[fact.shard]} of it, not {fact.attempt}"
+        return "it is not in the search table yet" if fact.held_rows else ""
+    attempt, rows = indexed[fact.shard]
+    if rows != fact.held_rows:
+        return (
+            f"the search table was filled from {rows:,} rows of it, the table holds "
+            f"{fact.held_rows:,}"
+        )
+    if attempt != fact.attempt:
+        return f"the search table holds attempt {attempt} of it, not {fact.attempt}"
+    return ""
 
 
-_JUDGES: dict[str, Callable[[ShardFacts, dict[int, str] | None], str]] = {
+_JUDGES: dict[str, Callable[[ShardFacts, Indexed | None], str]] = {
     "failed": _why_failed,
     "missing": _why_missing,
     "mismatched": _why_mismatched,
@@ -295,13 +306,13 @@ def _cap(repairs: list[ShardRepair], max_shards: int) -> list[ShardRepair]:
     return capped
 
 
-def _indexed_attempts(client: Client, table: str) -> dict[int, str] | None:
-    """Return which attempt of each shard the search table was built from; None without one."""
+def _indexed(client: Client, table: str) -> Indexed | None:
+    """Return what the search table was built from; None without one."""
     plan = read_plan(client, search_table(table))
     if plan is None:
         return None
     buckets = Builds(client, table, TaskOrigin("", "")).buckets(plan.build_id)
-    return {shard: attempt for state in buckets.values() for shard, attempt, _ in state.shards}
+    return {source[0]: source[1:] for state in buckets.values() for source in state.shards}
 
 
 def _manifest(client: Client, table: str) -> list[int]:

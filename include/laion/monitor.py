@@ -7,7 +7,7 @@ in order, so that one can see that it was looked at.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from laion.backfill import (
@@ -19,6 +19,7 @@ from laion.backfill import (
 )
 from laion.clickhouse.alert_log import without_numbers
 from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.identifiers import search_table
 from laion.clickhouse.ledger import Ledger
 from laion.clickhouse.publish import read_contents
 from laion.clickhouse.recall_check import recheck_recall
@@ -116,10 +117,23 @@ def check_runs(client: Client, table: str, deadline_s: float) -> list[Finding]:
 
 
 def check_index(client: Client, table: str) -> list[Finding]:
-    """Look for shards that the search table does not hold as they are."""
+    """Look for shards that the search table does not hold as they are, and for lost indexes."""
     request = BackfillRequest(table, which="stale", max_shards=MAX_SHARDS)
     due = [repair for repair in plan_backfill(client, request) if repair.action == "index"]
-    return [_damage("index", table, due)] if due else []
+    stale = [_damage("index", table, due)] if due else []
+    return [*stale, *_split_buckets(client, table)]
+
+
+def _split_buckets(client: Client, table: str) -> Iterator[Finding]:
+    """Yield a finding for each bucket of the search table that is not one part with its index."""
+    for bucket, parts, unindexed in Ledger(client).rows("split_buckets", table=search_table(table)):
+        yield Finding(
+            "index",
+            "found",
+            f"bucket {bucket} of {search_table(table)} is {parts} parts, {unindexed} of them "
+            "without an index; it is built as one part with it, and searches read the rest whole",
+            f"trigger laion_ingest with shards empty and build_index on for table {table}",
+        )
 
 
 def check_hashes(client: Client, table: str, night: int) -> list[Finding]:
@@ -164,7 +178,10 @@ def check_leftovers(client: Client, table: str, older_s: int) -> list[Finding]:
     names = [row[0] for row in rows]
     if not names:
         return []
-    remedy = "; ".join(f"DROP TABLE {name} SYNC" for name in names)
+    # However large: a server refuses to drop more than 50 GB otherwise.
+    remedy = "; ".join(
+        f"DROP TABLE {name} SYNC SETTINGS max_table_size_to_drop = 0" for name in names
+    )
     return [Finding("leftovers", "found", f"staging tables are left: {', '.join(names)}", remedy)]
 
 

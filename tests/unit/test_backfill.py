@@ -280,6 +280,31 @@ class TestSearchTable:
 
         assert found(client) == {1: ("missing", "load")}
 
+    def test_a_shard_of_which_rows_were_deleted_is_mismatched_and_stale(
+        self, client: Client, load: Load
+    ) -> None:
+        load(*SHARDS)
+        build_search(client)
+
+        client.command(f"DELETE FROM {TABLE} WHERE shard = 1 AND id % 100 < 3")
+
+        assert found(client) == {1: ("mismatched", "load")}
+        (stale,) = plan_backfill(client, BackfillRequest(TABLE, "stale"))
+        assert (stale.shard, stale.action) == (1, "index")
+        assert stale.why == ("the search table was filled from 60 rows of it, the table holds 57")
+        build_search(client)
+        assert found(client, BackfillRequest(TABLE, "stale")) == {}
+
+    def test_a_shard_whose_partition_was_dropped_is_stale_too(
+        self, client: Client, load: Load
+    ) -> None:
+        load(*SHARDS)
+        build_search(client)
+
+        client.command(f"ALTER TABLE {TABLE} DROP PARTITION 1")
+
+        assert found(client, BackfillRequest(TABLE, "stale")) == {1: ("stale", "index")}
+
     def test_without_a_search_table_nothing_is_stale(self, client: Client, load: Load) -> None:
         load(*SHARDS)
 

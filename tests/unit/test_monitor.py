@@ -72,6 +72,22 @@ class TestCounts:
         )
 
 
+def test_rows_that_were_deleted_are_found_in_the_table_and_in_the_search_table(
+    client: Client, load: Load
+) -> None:
+    load(0, 1)
+    build_search(client)
+    client.command(f"DELETE FROM {TABLE} WHERE id = 7")
+
+    (counted,) = check_counts(client, TABLE)
+    (indexed,) = check_index(client, TABLE)
+
+    assert counted.summary == (
+        "shards 0 are mismatched: run run_1 published 60 rows, the table holds 59"
+    )
+    assert indexed.summary.startswith("shards 0 are stale: the search table was filled from 60")
+
+
 class TestRuns:
     def test_one_that_should_have_ended_is_found_until_another_one_has(
         self, client: Client, ledger: Ledger, load: Load
@@ -163,7 +179,9 @@ def test_a_staging_table_left_behind_is_found_when_it_is_old_enough(
     (finding,) = check_leftovers(client, TABLE, older_s=0)
 
     assert finding.summary == "staging tables are left: little_staging_1_dddd0004"
-    assert finding.remedy == "DROP TABLE little_staging_1_dddd0004 SYNC"
+    assert finding.remedy == (
+        "DROP TABLE little_staging_1_dddd0004 SYNC SETTINGS max_table_size_to_drop = 0"
+    )
 
 
 class TestRunning:

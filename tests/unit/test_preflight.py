@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,13 @@ from laion.clickhouse.sizing import IndexOptions
 from laion.datasets import load_profile
 from laion.download import DownloadOptions
 from laion.errors import PreflightFailed, SourceUnreachable
-from laion.preflight import Report, Run, check_run
+from laion.preflight import Line, Report, Run, check_run, target
 from laion.shards import ShardSpec
 from laion.storage import BucketArea, DirectoryArea
 from tests.embedded_server import EmbeddedServer
 from tests.s3 import S3Server
 from tests.shard_files import DIMENSION, ROWS, path_of, spec_of, write_little_shard
+from tests.unit.clickhouse.shard_steps import make_tables
 from tests.unit.mirrors import Mirror, unused_url
 
 OPTIONS = DownloadOptions(connections=4, first_wait_s=0)
@@ -52,7 +54,7 @@ def verdicts(report: Report) -> dict[str, str]:
     return {line.check: line.verdict for line in report.lines}
 
 
-def line(report: Report, check: str) -> preflight.Line:
+def line(report: Report, check: str) -> Line:
     return next(line for line in report.lines if line.check == check)
 
 
@@ -84,7 +86,7 @@ def test_the_table_has_a_line_for_every_question(run: Run, client: Client) -> No
 def test_the_staging_area_needs_room_for_as_many_shards_as_are_in_flight(
     run: Run, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: Usage(TB, TB - 10, 10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(TB, TB - 10, 10))
 
     report = check_run(run, client, OPTIONS)
 
@@ -215,7 +217,7 @@ def test_an_index_that_the_server_cannot_hold_is_a_problem(run: Run, client: Cli
 def test_a_table_that_the_servers_disks_cannot_hold_is_a_problem(
     run: Run, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "free_disk_bytes", lambda client: 1000)
+    monkeypatch.setattr(target, "free_disk_bytes", lambda client: 1000)
 
     with pytest.raises(PreflightFailed, match="ClickHouse disk: needs"):
         check_run(run, client, OPTIONS).check()
@@ -224,7 +226,7 @@ def test_a_table_that_the_servers_disks_cannot_hold_is_a_problem(
 def test_shards_that_are_replaced_need_no_more_disk(
     run: Run, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "free_disk_bytes", lambda client: 1000)
+    monkeypatch.setattr(target, "free_disk_bytes", lambda client: 1000)
     monkeypatch.setattr(
         preflight, "rows_by_shard", lambda client, table: {0: ROWS, 1: ROWS, 2: ROWS}
     )
@@ -260,8 +262,8 @@ def test_all_problems_are_told_at_once(
 ) -> None:
     for shard in range(3):
         (shard_directory / "metadata" / f"metadata_{shard}.parquet").unlink()
-    monkeypatch.setattr(preflight, "free_disk_bytes", lambda client: 1000)
-    monkeypatch.setattr(preflight, "missing_grants", lambda client: ["ALTER TABLE"])
+    monkeypatch.setattr(target, "free_disk_bytes", lambda client: 1000)
+    monkeypatch.setattr(target, "missing_grants", lambda client: ["ALTER TABLE"])
 
     with pytest.raises(PreflightFailed) as caught:
         check_run(run, client, OPTIONS).check()
@@ -312,7 +314,7 @@ class TestStagingOnS3:
     def test_a_bucket_that_does_not_exist_and_a_full_disk_are_told_together(
         self, s3_run: Run, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: Usage(TB, TB - 10, 10))
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(TB, TB - 10, 10))
         assert isinstance(s3_run.staging, BucketArea)
         nowhere = replace(s3_run.staging, root="s3://no-such-bucket/x")
 
@@ -330,3 +332,13 @@ class TestStagingOnS3:
 
         with pytest.raises(PreflightFailed, match="does not let ClickHouse read"):
             check_run(refused, client, OPTIONS).check()
+
+
+def test_a_base_table_that_its_owner_altered_is_a_problem(run: Run, client: Client) -> None:
+    make_tables(client)
+    assert verdicts(check_run(run, client, OPTIONS))["base table"] == "ok"
+
+    client.command("ALTER TABLE little DROP COLUMN key")
+
+    with pytest.raises(PreflightFailed, match=r"base table: .*it has no column key"):
+        check_run(run, client, OPTIONS).check()

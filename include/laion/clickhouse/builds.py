@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self
 
 from laion.clickhouse.client import Client, insert_rows, typed_errors
 from laion.clickhouse.ledger import TaskOrigin
+from laion.clickhouse.shard_facts import shards_to_index
 from laion.clickhouse.sizing import IndexOptions
 from laion.clickhouse.statements import statement
 from laion.errors import ClickHouseError, IndexBuildLost
@@ -198,8 +199,8 @@ class Builds:
         self._insert("search_buckets", row)
 
     def sources(self) -> list[tuple[int, str, int]]:
-        """Return (shard, attempt published, rows) of every shard in the base table."""
-        return [(row[0], row[1], row[2]) for row in self._rows("shards_to_index")]
+        """Return (shard, attempt published, rows held) of every shard in the base table."""
+        return shards_to_index(self.client, self.table)
 
     def _claim(self, build_id: str) -> Holder:
         """Claim the lease, wait for rival claims to show, and return who was first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,16 @@ from laion.errors import (
     ClickHouseUnreachable,
 )
 
-__all__ = ["DRIVER_ERRORS", "Client", "as_typed_error", "insert_rows", "typed_errors"]
+__all__ = [
+    "DRIVER_ERRORS",
+    "Client",
+    "as_typed_error",
+    "insert_rows",
+    "insert_token",
+    "typed_errors",
+]
+
+TOKEN_BYTES = 16
 
 DRIVER_ERRORS = (DriverError, HTTPError, OSError)
 
@@ -39,6 +49,7 @@ BUSY_CODES = frozenset(
         242,  # TABLE_IS_READ_ONLY
         252,  # TOO_MANY_PARTS
         319,  # UNKNOWN_STATUS_OF_INSERT
+        388,  # CANNOT_ASSIGN_OPTIMIZE: no thread for a merge
         999,  # KEEPER_EXCEPTION
     }
 )
@@ -70,8 +81,17 @@ def insert_rows(client: Client, table: str, rows: Sequence[dict[str, Any]]) -> N
         column_names=list(rows[0]),
         insert_block=text.encode(errors="replace"),
         fmt="JSONEachRow",
-        settings={"async_insert": 0},
+        settings={"async_insert": 0, **insert_token()},
     )
+
+
+def insert_token() -> dict[str, str]:
+    """Return the setting that makes an INSERT unlike every other one.
+
+    Replicated tables drop a block that they have seen before, be it by accident: two equal rows of
+    the ledger are two events. The driver sends the same token when it sends the same INSERT again.
+    """
+    return {"insert_deduplication_token": secrets.token_hex(TOKEN_BYTES)}
 
 
 def as_typed_error(error: Exception, doing: str) -> ClickHouseError:

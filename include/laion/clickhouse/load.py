@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.derived import make_staging_table
 from laion.clickhouse.identifiers import quote_identifier, staging_table
 from laion.clickhouse.schema import column_types
-from laion.clickhouse.statements import statement
 from laion.columns import UNREADABLE
 from laion.errors import StagingGone
 from laion.shards import VECTORS, ShardParquet, StagedShard, shard_label
@@ -73,10 +73,7 @@ def make_staging(client: Client, shard: ShardParquet) -> str:
     """Make the staging table of an attempt, empty, and return its name."""
     spec = shard.spec
     staging = staging_table(spec.table, spec.shard, shard.attempt)
-    with typed_errors(f"load {spec.label} into {staging}"):
-        client.command(statement("drop_table", table=staging))
-        client.command(statement("create_staging", staging=staging, table=spec.table))
-        client.command(statement("keep_parts", staging=staging))
+    make_staging_table(client, spec.table, staging)
     return staging
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier
@@ -20,6 +20,22 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1
 MAX_POLL_S = 5.0
 PROGRESS_EVERY_S = 30.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a partition: how many, of how many rows and bytes of index, and how many of them
+    have no graph, so that a search reads them whole."""
+
+    parts: int
+    rows: int
+    index_bytes: int
+    unindexed: int
+
+    @property
+    def is_one_graph(self) -> bool:
+        """Whether the partition is one part with its index, or empty: each graph is searched."""
+        return self.parts <= 1 and not self.unindexed
 
 
 def index_name(vector: str) -> str:
@@ -39,7 +55,7 @@ def build_indexes(
     `on_progress` is called every PROGRESS_EVERY_S with the share that is built, from 0 to 1.
     Raises IndexBuildFailed, ClickHouseError.
     """
-    if not _mutations(client, table, bucket) and count_parts(client, table, bucket)["unindexed"]:
+    if not _mutations(client, table, bucket) and count_parts(client, table, bucket).unindexed:
         actions = (f"MATERIALIZE INDEX {index_name(v)} IN PARTITION {bucket}" for v in vectors)
         client.command(
             f"ALTER TABLE {quote_identifier(table)} {', '.join(actions)}",
@@ -63,8 +79,6 @@ def build_indexes(
             on_progress(share)
         time.sleep(poll_s)
         poll_s = min(2 * poll_s, MAX_POLL_S)
-    if unindexed := count_parts(client, table, bucket)["unindexed"]:
-        raise IndexBuildFailed(f"{table}: {unindexed} parts of bucket {bucket} have no index")
 
 
 def stop_building(client: Client, table: str, bucket: int) -> None:
@@ -73,13 +87,13 @@ def stop_building(client: Client, table: str, bucket: int) -> None:
         _kill_mutation(client, table, mutation)
 
 
-def count_parts(client: Client, table: str, bucket: int) -> dict[str, Any]:
-    """Return `parts`, `rows`, `index_bytes` and the parts `unindexed` of a partition."""
+def count_parts(client: Client, table: str, bucket: int) -> Parts:
+    """Return what a partition of a search table consists of."""
     with typed_errors(f"count the parts of {table}"):
         found = client.query(
             statement("bucket_parts"), parameters={"table": table, "bucket": bucket}
         )
-    return next(iter(found.named_results()))
+    return Parts(**next(iter(found.named_results())))
 
 
 def _read_progress(client: Client, table: str, bucket: int) -> tuple[float, float]:

@@ -117,9 +117,3 @@ def is_already_published(client: Client, ledger: Ledger, staged: StagedShard) ->
         return False
     found = read_contents(client, spec.table, spec, staged.parquet.dimension)
     return (found.rows, found.hash) == published
-
-
-def drop_staging(client: Client, table: str) -> None:
-    """Drop a staging table, if it exists."""
-    with typed_errors(f"drop {table}"):
-        client.command(statement("drop_table", table=table))

@@ -12,16 +12,18 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from laion.clickhouse.builds import BuildPlan, Builds
 from laion.clickhouse.client import Client, insert_rows, typed_errors
+from laion.clickhouse.materialize import index_name
 from laion.clickhouse.recall_queries import KINDS, StandingQuery, standing_queries
 from laion.clickhouse.search import SearchProfile, as_parameter
 from laion.clickhouse.statements import statement
 from laion.clickhouse.vector_index import shadow_table
-from laion.errors import RecallTooLow
+from laion.errors import IndexBuildFailed, RecallTooLow
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,8 @@ def measure_recall(
 
     `queries` are asked of each kind and column; `budget` bounds the exact distances computed: when
     all rows would take more, some buckets are left out of the measurement.
-    Raises RecallTooLow, IndexBuildLost, ClickHouseError.
+    Raises RecallTooLow, IndexBuildFailed when a search does not use the index, IndexBuildLost,
+    ClickHouseError.
     """
     client, searched = builds.client, shadow_table(builds.table, plan)
     with builds.holding(plan.build_id), typed_errors(f"measure the recall of {searched}"):
@@ -82,6 +85,8 @@ def measure_recall(
         for column, column_queries in asked.items():
             some = covered if sample < 1 else None
             probe = Probe(client, searched, column, plan.options.metric, some)
+            if column_queries:
+                probe.check_uses_index(column_queries[0].vector)
             truth = ground_truth(builds, plan, searched, column, column_queries, covered)
             results += _tune(probe, column_queries, truth, target)
         accepted = all(result.at_10 >= target for result in results)
@@ -124,18 +129,37 @@ class Probe:
         self, vector: Sequence[float], limit: int, profile: SearchProfile | None
     ) -> list[tuple[int, float]]:
         """Return (id, distance), nearest first; exact without a profile."""
+        return [(row[0], row[1]) for row in self._ask("", vector, limit, profile)]
+
+    def check_uses_index(self, vector: Sequence[float]) -> None:
+        """Raise IndexBuildFailed unless the server answers by the column's index.
+
+        It does not where the index is of another metric; then the search is exact, finds
+        everything, and reads every row.
+        """
+        index = index_name(self.column)
+        plan = [row[0] for row in self._ask("EXPLAIN indexes = 1 ", vector, 10, LADDER[0])]
+        if not any(line.strip(" │├└─") == f"Name: {index}" for line in plan):
+            raise IndexBuildFailed(
+                f"{self.table}: a search of {self.column} by {self.metric} does not use {index}, "
+                "but reads every row; the search table in use stays. The server's plan is:\n"
+                + "\n".join(plan)
+            )
+
+    def _ask(
+        self, explain: str, vector: Sequence[float], limit: int, profile: SearchProfile | None
+    ) -> Sequence[Sequence[Any]]:
         listed = ", ".join(f"'{bucket}'" for bucket in self.buckets or ())
         literals = {
             "metric": self.metric,
             "column": self.column,
             "where": f"WHERE _partition_id IN ({listed})" if listed else "-- all buckets",
         }
-        result = self.client.query(
-            statement("nearest_ids", shadow=self.table, literals=literals),
+        return self.client.query(
+            explain + statement("nearest_ids", shadow=self.table, literals=literals),
             parameters={"target": as_parameter(vector), "limit": limit},
             settings=profile.settings() if profile else {"use_skip_indexes": 0},
-        )
-        return [(row[0], row[1]) for row in result.result_rows]
+        ).result_rows
 
     def distances(self, vector: Sequence[float], ids: Sequence[int]) -> dict[int, float]:
         """Return the exact distances of some rows."""

@@ -35,7 +35,7 @@ def recheck_recall(client: Client, table: str, *, queries: int, budget: int) -> 
     """Ask the standing queries of the search table in use, with the settings searches use.
 
     `queries` and `budget` are those of `measure_recall`. Returns [] when there is no search table.
-    Raises TableMismatch, ClickHouseError.
+    Raises TableMismatch, IndexBuildFailed when a search does not use the index, ClickHouseError.
     """
     searched = search_table(table)
     if read_plan(client, searched) is None:
@@ -57,6 +57,8 @@ def _recheck(client: Client, table: str, queries: int, budget: int) -> Iterator[
     for column, column_queries in asked.items():
         some = covered if sample < 1 else None
         probe = Probe(client, searched, column, plan.options.metric, some)
+        if column_queries:
+            probe.check_uses_index(column_queries[0].vector)
         truth = ground_truth(builds, plan, searched, column, column_queries, covered)
         profile, _ = read_profile(client, table, column)
         for kind, recalls in ask(probe, column_queries, truth, 10, profile)[0].items():

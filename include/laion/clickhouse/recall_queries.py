@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from laion.clickhouse.builds import BuildPlan
-from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.client import Client, insert_token, typed_errors
 from laion.clickhouse.statements import statement
 from laion.errors import ClickHouseError
 
@@ -58,7 +58,7 @@ def standing_queries(
                 "recall_queries",
                 [[*names.values(), q.number, q.kind, q.vector, q.excluded] for q in made],
                 column_names=[*names, "number", "kind", "vector", "excluded"],
-                settings={"async_insert": 0},
+                settings={"async_insert": 0, **insert_token()},
             )
             known = _read_queries(client, names)
         asked[column] = known

@@ -30,7 +30,6 @@ class ServerFacts:
     memory_bytes: int | None
     index_cache_bytes: int | None
     threads: int
-    drop_limit_bytes: int | None = None
 
     @property
     def is_old(self) -> bool:
@@ -54,7 +53,6 @@ def inspect_server(client: Client, memory_bytes: int | None = None) -> ServerFac
         memory_bytes=int(known) if known else None,
         index_cache_bytes=_whole(figures.get("vector_similarity_index_cache_size")),
         threads=threads,
-        drop_limit_bytes=_whole(figures.get("max_table_size_to_drop")) or None,
     )
 
 
@@ -84,13 +82,6 @@ def free_disk_bytes(client: Client) -> int | None:
         log.info("%s", refused)
         return None
     return int(rows[0][0])
-
-
-def rows_by_shard(client: Client, table: str) -> dict[int, int]:
-    """Return the rows of every shard that a base table holds; nothing when there is no table."""
-    with typed_errors(f"count the rows of {table}"):
-        rows = client.query(statement("rows_by_shard"), parameters={"table": table}).result_rows
-    return {int(shard): int(count) for shard, count in rows}
 
 
 def limiting_settings(client: Client) -> dict[str, int]:
@@ -135,7 +126,7 @@ def _read_figures(client: Client, table: str, key: str) -> dict[str, float]:
     query = (
         f"SELECT {key}, toFloat64OrZero(toString(value)) FROM system.{table} "
         f"WHERE {key} IN ('max_server_memory_usage', 'vector_similarity_index_cache_size', "
-        "'max_table_size_to_drop', 'CGroupMemoryTotal', 'OSMemoryTotal')"
+        "'CGroupMemoryTotal', 'OSMemoryTotal')"
     )
     try:
         with typed_errors(f"read system.{table}"):

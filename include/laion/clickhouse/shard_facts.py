@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.publish import table_exists
 from laion.clickhouse.statements import statement
 
 RETRY_PATIENCE_S = 1200
@@ -90,9 +91,35 @@ class LoadRun:
 
 def read_shard_facts(client: Client, table: str) -> list[ShardFacts]:
     """Return the facts of every shard that was ever planned or is in the table, by number."""
+    query = statement("shard_facts", literals={"held": held_rows(client, table)})
     with typed_errors(f"compare table {table} with the ledger"):
-        rows = client.query(statement("shard_facts"), parameters={"table": table}).result_rows
+        rows = client.query(query, parameters={"table": table}).result_rows
     return [ShardFacts(*row) for row in rows]
+
+
+def shards_to_index(client: Client, table: str) -> list[tuple[int, str, int]]:
+    """Return (shard, attempt published, rows held) of every shard in the base table, by number."""
+    query = statement("shards_to_index", literals={"held": held_rows(client, table)})
+    with typed_errors(f"compare table {table} with the ledger"):
+        rows = client.query(query, parameters={"table": table}).result_rows
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def rows_by_shard(client: Client, table: str) -> dict[int, int]:
+    """Return the rows of every shard that a base table holds; nothing when there is no table."""
+    with typed_errors(f"count the rows of {table}"):
+        rows = client.query(held_rows(client, table)).result_rows
+    return {int(shard): int(count) for shard, count in rows}
+
+
+def held_rows(client: Client, table: str, which: str = "") -> str:
+    """Return the statement that counts a base table's rows by shard, if there is a table.
+
+    `which` is a WHERE clause that limits it to some shards.
+    """
+    if table_exists(client, table):
+        return statement("held_rows", table=table, literals={"which": which})
+    return statement("no_rows")
 
 
 def last_load(client: Client, table: str) -> LoadRun | None:

@@ -60,6 +60,11 @@ class IndexOptions:
                 f"index_quantization: {self.quantization!r} is none of auto, "
                 f"{', '.join(QUANTIZATIONS)}"
             )
+        if self.quantization == "b1" and self.metric != "cosineDistance":
+            raise BadRequest(
+                f"index_quantization: ClickHouse builds b1 for cosineDistance only, not for "
+                f"{self.metric}; choose another quantization, such as auto, or cosineDistance"
+            )
 
     def resolved(self, quantization: str) -> IndexOptions:
         """Return these options with a quantization and with `m` decided."""
@@ -104,10 +109,14 @@ def plan_index(
 ) -> IndexPlan:
     """Decide on the quantization: `auto` takes the first of bf16, i8, b1 that the server holds.
 
-    Raises IndexTooLarge when none, or not the one asked for, fits into 70 % of its memory.
+    ClickHouse builds b1 for cosineDistance only. Raises IndexTooLarge when none, or not the one
+    asked for, fits into 70 % of its memory.
     """
     asked = options.quantization
-    candidates = AUTO_QUANTIZATIONS if asked == "auto" else (asked,)
+    candidates = [asked]
+    if asked == "auto":
+        has_bits = options.metric == "cosineDistance"
+        candidates = [q for q in AUTO_QUANTIZATIONS if q != "b1" or has_bits]
     room = None if server.memory_bytes is None else int(MEMORY_SHARE * server.memory_bytes)
     tried = []
     for quantization in candidates:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from laion.clickhouse.builds import BucketState, BuildPlan, Builds, Holder
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.cluster import ensure_distributed, sync_replica
+from laion.clickhouse.derived import DROP_SETTINGS, derive, drop_derived
 from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table
 from laion.clickhouse.materialize import (
     build_indexes,
@@ -27,7 +28,7 @@ from laion.clickhouse.schema import column_types, read_identity, table_comment
 from laion.clickhouse.server import read_server
 from laion.clickhouse.sizing import IndexOptions, format_plan, plan_index
 from laion.clickhouse.statements import statement
-from laion.errors import IndexBuildFailed, SearchTableInUse, TableMismatch
+from laion.errors import ClickHouseBusy, IndexBuildFailed, SearchTableInUse, TableMismatch
 from laion.shards import VECTORS
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,8 @@ def begin_build(
         _drop_abandoned(builds, plan)
         _create_table(client, table, plan)
         builds.append(plan.build_id, "planned", plan)
-        to_build = _attach_unchanged(builds, plan, by_bucket, in_use if grows else None)
+        can_attach = grows and _can_attach(client, search_table(table), shadow_table(table, plan))
+        to_build = _attach_unchanged(builds, plan, by_bucket, in_use if can_attach else None)
     return plan, to_build
 
 
@@ -119,14 +121,19 @@ def build_bucket(builds: Builds, plan: BuildPlan, bucket: int) -> BucketState:
 
         build_indexes(client, shadow, plan.vectors, bucket, record_progress)
         parts = count_parts(client, shadow, bucket)
+        if not parts.is_one_graph:
+            raise IndexBuildFailed(
+                f"{shadow}: bucket {bucket} is {parts.parts} parts, {parts.unindexed} without an "
+                "index, and not one part with it; clear `build_index` to build the bucket again"
+            )
         state = replace(
             state,
             state="built",
             progress=1.0,
-            rows=parts["rows"],
+            rows=parts.rows,
             # A shard replaced meanwhile may have had fewer rows.
-            left_out=max(0, sum(source[2] for source in sources) - parts["rows"]),
-            index_bytes=parts["index_bytes"],
+            left_out=max(0, sum(source[2] for source in sources) - parts.rows),
+            index_bytes=parts.index_bytes,
             seconds=time.monotonic() - began,
         )
         builds.record_bucket(plan.build_id, state)
@@ -160,11 +167,12 @@ def publish_build(builds: Builds, plan: BuildPlan) -> int:
                     "not accepted; clear `build_index` and what follows it"
                 )
             check_replaceable(client, builds.table)
+            client.command(statement("keep_graphs", table=shadow))
             swap = "rename_table" if in_use is None else "exchange_tables"
             client.command(statement(swap, shadow=shadow, table=target))
             ensure_distributed(client, target)
         # After an exchange, this is the table that was in use before.
-        client.command(statement("drop_table", table=shadow))
+        drop_derived(client, shadow)
         builds.append(plan.build_id, "published")
     return sum(bucket.rows for bucket in buckets.values())
 
@@ -227,8 +235,8 @@ def _create_table(client: Client, table: str, plan: BuildPlan) -> None:
             statement(
                 "create_search",
                 shadow=shadow,
-                table=table,
                 literals={
+                    **derive(client, table),
                     "shards_per_bucket": str(plan.shards_per_bucket),
                     "comment": quote_string(comment),
                 },
@@ -270,10 +278,10 @@ def _attach_unchanged(
         with typed_errors(f"attach bucket {bucket} to {shadow}"):
             alter = f"ALTER TABLE {quote_identifier(shadow)}"
             origin = quote_identifier(search_table(builds.table))
-            client.command(f"{alter} DROP PARTITION {bucket}")
+            client.command(f"{alter} DROP PARTITION {bucket}", settings=DROP_SETTINGS)
             client.command(f"{alter} ATTACH PARTITION {bucket} FROM {origin}")
         parts = count_parts(client, shadow, bucket)
-        if parts["rows"] != old.rows or parts["unindexed"]:
+        if parts.rows != old.rows or not parts.is_one_graph:
             to_build.append(bucket)
             continue
         builds.record_bucket(plan.build_id, replace(old, state="attached", seconds=0.0))
@@ -292,14 +300,15 @@ def _still_there(
     """Return whether a bucket was built from these sources and is in the table."""
     if not state.is_done or state.shards != sources:
         return False
-    return bool(count_parts(client, shadow, state.bucket)["rows"] == state.rows)
+    parts = count_parts(client, shadow, state.bucket)
+    return parts.rows == state.rows and parts.is_one_graph
 
 
 def _fill(client: Client, table: str, shadow: str, plan: BuildPlan, bucket: int) -> None:
     """Copy the bucket's rows and merge them: every part has a graph, and each is searched."""
     alter = f"ALTER TABLE {quote_identifier(shadow)}"
     stop_building(client, shadow, bucket)
-    client.command(f"{alter} DROP PARTITION {bucket}")
+    client.command(f"{alter} DROP PARTITION {bucket}", settings=DROP_SETTINGS)
     usable = (f"isFinite(L2Norm({v})) AND L2Norm({v}) > 0" for v in plan.vectors)
     first, last = plan.shards_of(bucket)
     client.command(
@@ -308,8 +317,14 @@ def _fill(client: Client, table: str, shadow: str, plan: BuildPlan, bucket: int)
         ),
         parameters={"first": first, "last": last},
     )
-    if count_parts(client, shadow, bucket)["parts"] > 1:
-        client.command(f"OPTIMIZE TABLE {quote_identifier(shadow)} PARTITION {bucket} FINAL")
+    if count_parts(client, shadow, bucket).parts > 1:
+        client.command(
+            f"OPTIMIZE TABLE {quote_identifier(shadow)} PARTITION {bucket} FINAL",
+            # A server without a free thread for the merge otherwise does nothing, in silence.
+            settings={"optimize_throw_if_noop": 1},
+        )
+        if (parts := count_parts(client, shadow, bucket).parts) > 1:
+            raise ClickHouseBusy(f"ClickHouse left bucket {bucket} of {shadow} in {parts} parts")
 
 
 def _sources_of(builds: Builds, plan: BuildPlan, bucket: int) -> tuple[tuple[int, str, int], ...]:
@@ -328,7 +343,21 @@ def _drop_abandoned(builds: Builds, plan: BuildPlan) -> None:
         left = builds.client.query(statement("abandoned_builds"), parameters=parameters)
         for (name,) in left.result_rows:
             log.info("Dropping %s, which a build that did not end has left.", name)
-            builds.client.command(statement("drop_table", table=name))
+            drop_derived(builds.client, name)
+
+
+def _can_attach(client: Client, in_use: str, shadow: str) -> bool:
+    """Return whether partitions can go from one search table to another, indexes included.
+
+    A search table of an earlier release may have its owner's indexes instead of those planned.
+    """
+
+    def structure(table: str) -> tuple[object, ...]:
+        found = client.query(statement("index_definitions"), parameters={"table": table})
+        return derive(client, table)["storage_policy"], *found.result_rows
+
+    with typed_errors(f"compare {shadow} with {in_use}"):
+        return structure(in_use) == structure(shadow)
 
 
 def _same_columns(client: Client, table: str) -> bool:

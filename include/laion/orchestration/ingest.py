@@ -17,10 +17,10 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from laion.clickhouse.alert_log import take_recovered
+from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.ledger import Ledger, ShardEvent
 from laion.clickhouse.load import load_shard
 from laion.clickhouse.publish import (
-    drop_staging,
     is_already_published,
     publish_shard,
     table_exists,
@@ -171,7 +171,7 @@ def validate(staged_json: dict[str, Any]) -> int:
             log.warning("%s", superseded)
         except ValidationFailed:
             # The next try finds it gone.
-            drop_staging(client, staged.staging_table)
+            drop_derived(client, staged.staging_table)
             raise
         discard_attempt(ledger, area, spec.table, spec.shard, attempt)
     return staged.parquet.rows

@@ -10,9 +10,9 @@ import logging
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowRuntimeError
 
+from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.identifiers import staging_table
 from laion.clickhouse.ledger import Ledger, TaskOrigin
-from laion.clickhouse.publish import drop_staging
 from laion.shards import shard_label
 from laion.storage import StagingArea
 
@@ -29,7 +29,7 @@ def discard_attempt(
 ) -> None:
     """Delete the staging directory of an attempt, which frees its place, and its staging table."""
     area.release(table, shard, attempt)
-    drop_staging(ledger.client, staging_table(table, shard, attempt))
+    drop_derived(ledger.client, staging_table(table, shard, attempt))
 
 
 def discard_run(ledger: Ledger, area: StagingArea, origin: TaskOrigin, table: str) -> None:

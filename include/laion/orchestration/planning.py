@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk import conf, get_current_context
 
+from laion.clickhouse.derived import check_publishable
 from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger, read_identity
 from laion.clickhouse.shard_facts import read_shard_facts
@@ -62,6 +63,7 @@ def plan() -> list[dict[str, Any]]:
             ensure_base_table(
                 client, request.table, identity, profile.vectors, request.element_type
             )
+            check_publishable(client, request.table, profile.vectors)
             specs = [_spec(request, profile, sources, dimension, shard) for shard in shards]
             log.info(
                 "%d shards from %s: %s",

@@ -8,6 +8,7 @@ from typing import Any
 
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.publish import table_exists
+from laion.clickhouse.shard_facts import held_rows
 from laion.clickhouse.statements import statement
 from laion.datasets import Profile, load_profile, profile_names
 from laion.errors import UnknownDataset
@@ -29,7 +30,7 @@ IN_WORK = frozenset({"queued", "downloading", "converting", "loading"})
 OVERLAP_US = 2_000_000
 """How much later than its time an event may become visible."""
 MAX_NAMED = 200
-"""Shards that a query names; of more, all partitions are read. A URL must stay short."""
+"""Shards that a query names; of more, all are counted. A URL must stay short."""
 MAX_EVENTS = 500
 """Of a shard's history that are shown; the newest."""
 
@@ -124,11 +125,8 @@ def read_changes(
         return Changes(since, [])
     published = [row[1] for row in found if row[2]]
     held = _read_held(client, choice.table, published) if published else {}
-    counts_rows = bool(held) or not (published and _is_distributed(client, choice.table))
     profile = _profile_of(choice.dataset)
-    cells = [
-        _cell(row, held.get(row[1], (0, 0)), profile, active_runs, counts_rows) for row in found
-    ]
+    cells = [_cell(row, held.get(row[1], (0, 0)), profile, active_runs) for row in found]
     return Changes(found[0][0], cells)
 
 
@@ -158,18 +156,12 @@ def has_ledger(client: Client) -> bool:
 
 def _read_held(client: Client, table: str, shards: Sequence[int]) -> dict[int, tuple[int, int]]:
     """Return the (rows, bytes) that a table holds of these shards, and perhaps of others."""
-    ask: dict[str, Any] = {"table": table}
-    which = ""
-    if len(shards) <= MAX_NAMED:
-        which = "AND `partition` IN {partitions:Array(String)}"
-        ask["partitions"] = [str(shard) for shard in shards]
-    parts = _rows(client, "held_shards", literals={"which": which}, **ask)
-    return {int(number): (rows, size) for number, rows, size in parts if number.isdigit()}
-
-
-def _is_distributed(client: Client, table: str) -> bool:
-    ((found,),) = _rows(client, "is_distributed", table=table)
-    return bool(found)
+    named = {"shards": list(shards)} if len(shards) <= MAX_NAMED else {}
+    query = held_rows(client, table, "WHERE shard IN {shards:Array(UInt16)}" if named else "")
+    with typed_errors(f"count the rows of {table}"):
+        counts = client.query(query, parameters=named, settings={"log_queries": 0}).result_rows
+    sizes = {row[0]: row[1] for row in _rows(client, "held_bytes", table=table)}
+    return {shard: (rows, sizes.get(str(shard), 0)) for shard, rows in counts}
 
 
 def _cell(
@@ -177,7 +169,6 @@ def _cell(
     held: tuple[int, int],
     profile: Profile | None,
     active_runs: Collection[str],
-    counts_rows: bool,
 ) -> Cell:
     _, shard, published, published_rows, published_at, last, begun_at, *plan, fetched = row
     stage, state, run_id, _ = last
@@ -193,13 +184,12 @@ def _cell(
     elif (stage, state) != ("publish", "done") and run_id in active_runs:
         name = _STATE_OF_STAGE[stage]
     elif published:
-        differs = counts_rows and held_rows != published_rows
-        name = "mismatched" if differs or listed not in (None, published_rows) else "validated"
+        is_right = held_rows == published_rows and listed in (None, published_rows)
+        name = "validated" if is_right else "mismatched"
     else:
         # Its run ended without a word about it: a worker was killed.
         name = "failed"
-    rows = held_rows if counts_rows else published_rows
-    cell = [shard, STATES.index(name), published_at, rows, held_bytes, fetched, begun_at]
+    cell = [shard, STATES.index(name), published_at, held_rows, held_bytes, fetched, begun_at]
     while cell[-1] == 0 and len(cell) > 2:
         cell.pop()
     return cell
@@ -213,9 +203,6 @@ def _profile_of(dataset: str) -> Profile | None:
         return None
 
 
-def _rows(
-    client: Client, name: str, *, literals: dict[str, str] | None = None, **parameters: Any
-) -> Sequence[Sequence[Any]]:
+def _rows(client: Client, name: str, **parameters: Any) -> Sequence[Sequence[Any]]:
     with typed_errors("read the ledger"):
-        query = statement(name, literals=literals)
-        return client.query(query, parameters=parameters).result_rows
+        return client.query(statement(name), parameters=parameters).result_rows

@@ -10,6 +10,7 @@ from typing import Any
 from laion.clickhouse.builds import BuildPlan
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.publish import table_exists
+from laion.clickhouse.shard_facts import shards_to_index
 from laion.clickhouse.statements import statement
 
 FUNCTIONS = ("encode_text", "encode_image")
@@ -35,7 +36,8 @@ class Recall:
 class SearchTable:
     """The search table in use, and the newest build if that is another one.
 
-    `stale` are shards whose newest publication is not in it, `bytes` the size of its indexes.
+    `stale` are shards that were published again, or of which rows were deleted, since it was built;
+    `bytes` is the size of its indexes.
     """
 
     build_id: str
@@ -74,7 +76,7 @@ def read_search_table(client: Client, table: str) -> SearchTable | None:
     in_work = _buckets(client, table, newest[0]) if newest is not published else []
     used = _buckets(client, table, published[0]) if published else []
     plan = BuildPlan.from_json(published[2]) if published else None
-    held = {shard: attempt for bucket in used for shard, attempt, _ in bucket[2]}
+    sources = {tuple(source) for bucket in used for source in bucket[2]}
     return SearchTable(
         build_id=published[0] if published else "",
         at_ms=published[3] if published else 0,
@@ -83,7 +85,7 @@ def read_search_table(client: Client, table: str) -> SearchTable | None:
         bytes=sum(bucket[5] for bucket in used),
         index=f"HNSW, {plan.options.quantization}, {plan.options.metric}" if plan else "",
         buckets=len(used),
-        stale=_stale(client, table, held) if published else [],
+        stale=_stale(client, table, sources) if published else [],
         recall=_recall(client, table, published[0]) if published else [],
         newer_state=newest[1] if newest is not published else "",
         buckets_done=sum(bucket[0] in ("built", "attached") for bucket in in_work),
@@ -108,9 +110,9 @@ def _buckets(client: Client, table: str, build_id: str) -> list[Sequence[Any]]:
     return [last for _, last in rows]
 
 
-def _stale(client: Client, table: str, held: dict[int, str]) -> list[int]:
-    sources = _rows(client, "shards_to_index", table=table)
-    return sorted(shard for shard, attempt, _ in sources if held.get(shard) != attempt)
+def _stale(client: Client, table: str, sources: set[tuple[int, str, int]]) -> list[int]:
+    """Return the shards that are not as they were when the search table was filled from them."""
+    return sorted({source[0] for source in sources ^ set(shards_to_index(client, table))})
 
 
 def _recall(client: Client, table: str, build_id: str) -> list[Recall]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from laion.clickhouse.publish import drop_staging
+from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.schema import ensure_ledger
 from laion.errors import UnknownCluster
 from laion.settings import get_settings
@@ -70,7 +70,7 @@ def test_a_load_and_a_search_table_are_written_for_the_cluster(
         write_little_shard(shard_directory, 0)
         ledger.append([event(0, "plan", "planned", "", run_id=run.run_id)])
         staged = publish_files(client, shard_directory, 0, tmp_path, attempt=attempt)
-        drop_staging(client, staged.staging_table)
+        drop_derived(client, staged.staging_table)
         build_search(client, origin=run)
 
     statements = [without_comments(text) for text in told]

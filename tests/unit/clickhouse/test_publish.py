@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.ledger import Ledger
 from laion.clickhouse.publish import (
-    drop_staging,
     is_already_published,
     publish_shard,
     read_contents,
@@ -255,7 +255,7 @@ class TestValidation:
     def test_a_missing_staging_table_tells_what_to_clear(
         self, client: Client, ledger: Ledger, staged: StagedShard
     ) -> None:
-        drop_staging(client, staged.staging_table)
+        drop_derived(client, staged.staging_table)
 
         with pytest.raises(StagingGone, match=r"shard 00007: .*clear this task"):
             publish_shard(client, ledger, staged)
@@ -332,7 +332,7 @@ class TestAlreadyPublished:
         self, client: Client, ledger: Ledger, staged: StagedShard
     ) -> None:
         publish(client, staged)
-        drop_staging(client, staged.staging_table)
+        drop_derived(client, staged.staging_table)
 
         assert is_already_published(client, ledger, staged)
 
@@ -363,7 +363,7 @@ def test_dropping_staging_drops_one_table_and_can_be_repeated(
     client: Client, staged: StagedShard
 ) -> None:
     for _ in range(2):
-        drop_staging(client, staged.staging_table)
+        drop_derived(client, staged.staging_table)
 
     assert not table_exists(client, staged.staging_table)
     assert table_exists(client, TABLE)

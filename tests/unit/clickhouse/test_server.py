@@ -12,7 +12,6 @@ from laion.clickhouse.server import (
     limiting_settings,
     missing_grants,
     read_server,
-    rows_by_shard,
 )
 from laion.errors import ServerTooOld
 from tests.embedded_server import EmbeddedServer
@@ -65,16 +64,6 @@ def test_free_disk_is_that_of_the_servers_disks(client: Client) -> None:
 
     assert free is not None
     assert free > 0
-
-
-def test_the_rows_of_a_table_are_counted_by_shard(client: Client) -> None:
-    client.command(
-        "CREATE TABLE t (shard UInt16) ENGINE = MergeTree PARTITION BY shard ORDER BY shard"
-    )
-    client.command("INSERT INTO t SELECT number % 3 FROM numbers(31)")
-
-    assert rows_by_shard(client, "t") == {0: 11, 1: 10, 2: 10}
-    assert rows_by_shard(client, "no_such_table") == {}
 
 
 def test_a_setting_without_a_limit_is_not_told(

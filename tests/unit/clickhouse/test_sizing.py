@@ -111,6 +111,13 @@ class TestPlan:
         assert [IndexOptions().resolved(q).m for q in ("bf16", "b1")] == [32, 16]
         assert IndexOptions(m=8).resolved("b1").m == 8
 
+    def test_bits_are_only_for_the_cosine(self) -> None:
+        with pytest.raises(BadRequest, match="b1 for cosineDistance only"):
+            IndexOptions(metric="L2Distance", quantization="b1")
+        options = IndexOptions(metric="L2Distance", quantization="auto")
+        with pytest.raises(IndexTooLarge):
+            plan_index(LAION_ROWS, 512, options, _server(256))
+
 
 class TestCommand:
     def test_it_prints_a_plan_or_a_refusal_for_each_size(

@@ -16,7 +16,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from laion.clickhouse import builds
-from laion.clickhouse.publish import drop_staging
+from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.search import Target, search
 from laion.clickhouse.server import missing_grants
 from laion.clickhouse.users import LOADER_EXTRAS, ROLES, read_grants, render_user
@@ -55,7 +55,7 @@ WHAT_FAILS = {
     "CREATE TABLE": "create the ledger",
     "DROP TABLE": "create the ledger",  # Its view is replaced.
     "ALTER ADD COLUMN": "create the ledger",
-    "ALTER SETTINGS": "load shard 00000 into",
+    "ALTER SETTINGS": "put little_search in place",
     "ALTER DELETE": "publish shard 00000",
     "ALTER ADD INDEX": "create little_search_",
     "ALTER MATERIALIZE INDEX": "build bucket 0 of little_search_",
@@ -100,7 +100,7 @@ def load_and_search(client: Client, directory: Path) -> None:
     for shard in (0, 1):
         write_little_shard(directory, shard)
         ledger.append([event(shard, "plan", "planned", "")])
-        drop_staging(client, publish_files(client, directory, shard, directory).staging_table)
+        drop_derived(client, publish_files(client, directory, shard, directory).staging_table)
     build_search(client, replace(OPTIONS, buckets=1))
 
 

@@ -1,4 +1,9 @@
-CREATE TABLE IF NOT EXISTS $shadow $on_cluster AS $table
+-- The base table's columns, and none of the indexes, projections and constraints that its owner may have
+-- added.
+CREATE TABLE IF NOT EXISTS $shadow $on_cluster
+(
+    $columns
+)
 ENGINE = $engine
 PARTITION BY intDiv(shard, $shards_per_bucket)
 ORDER BY id
@@ -7,4 +12,5 @@ SETTINGS
     index_granularity = 128,
     -- The index is built once per bucket, after its parts are merged.
     materialize_skip_indexes_on_merge = 0
+    $storage_policy
 COMMENT $comment

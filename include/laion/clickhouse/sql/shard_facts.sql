@@ -2,10 +2,7 @@
 WITH
     held AS
     (
-        SELECT toUInt16(partition) AS shard, sum(rows) AS held_rows
-        FROM system.parts
-        WHERE active AND `database` = currentDatabase() AND `table` = {table:String}
-        GROUP BY shard
+        $held
     ),
     ends AS
     (

@@ -1,11 +1,8 @@
 -- What the base table holds of every shard, and by which attempt.
-SELECT p.shard AS shard, s.published_attempt AS attempt, p.rows AS rows
+SELECT p.shard AS shard, s.published_attempt AS attempt, p.held_rows AS held_rows
 FROM
 (
-    SELECT toUInt16(partition) AS shard, sum(rows) AS rows
-    FROM system.parts
-    WHERE active AND `database` = currentDatabase() AND `table` = {table:String}
-    GROUP BY shard
+    $held
 ) AS p
 LEFT JOIN
 (

@@ -1,0 +1,35 @@
+"""Can this run succeed? Source, staging area and ClickHouse, asked before anything is fetched."""
+
+from __future__ import annotations
+
+from laion.clickhouse.client import Client
+from laion.clickhouse.server import inspect_server
+from laion.clickhouse.shard_facts import rows_by_shard
+from laion.download.options import DownloadOptions
+from laion.preflight import source, target
+from laion.preflight.report import Line, Report
+from laion.preflight.run import Run
+from laion.preflight.staging import check_staging
+from laion.survey import survey_files
+
+__all__ = ["Line", "Report", "Run", "check_run"]
+
+
+def check_run(run: Run, client: Client, options: DownloadOptions) -> Report:
+    """Ask everything and return the answers; nothing is raised for a bad one.
+
+    Raises ClickHouseUnreachable, ClickHouseAuthFailed when the server cannot be asked at all.
+    """
+    survey = survey_files(run.specs, options)
+    server = inspect_server(client, run.server_memory_bytes)
+    rows = {spec.shard: source.rows_of(spec, survey, run) for spec in run.specs}
+    held = rows_by_shard(client, run.table)
+    lines: list[Line] = []
+    if run.specs:
+        lines += [source.check_files(run, survey), source.check_columns(run, survey, options)]
+        lines += [source.check_rows(run, survey, rows), source.bytes_to_fetch(survey)]
+        lines += [*check_staging(run, survey, client), *target.check_base_table(run, client)]
+    lines += [target.check_version(run, server), target.check_disk(run, client, rows, held)]
+    lines += target.check_index(run, server, {**held, **rows})
+    lines += [*target.check_settings(client), target.check_grants(client)]
+    return Report(tuple(lines), survey)

@@ -1,0 +1,106 @@
+"""Has the source every file, and what is in them?"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pyarrow as pa
+
+from laion.clickhouse.sizing import format_gb
+from laion.convert import map_spec_columns
+from laion.datasets import DTYPE_BYTES, NPY_HEADER_BYTES
+from laion.download.options import DownloadOptions
+from laion.errors import BadMetadata, SourceError
+from laion.preflight.report import Line
+from laion.preflight.run import Run
+from laion.shards import ShardSpec, format_shards
+from laion.sources import read_schema
+from laion.survey import Survey
+
+MAX_LISTED = 5
+
+
+def check_files(run: Run, survey: Survey) -> Line:
+    files = sum(len(spec.urls) for spec in run.specs)
+    broken = survey.broken_shards
+    needed = f"{files:,} files of {len(run.specs):,} shards"
+    found = f"{files - len(survey.errors):,} files, {len(run.specs) - len(broken):,} whole shards"
+    if not broken:
+        return Line("source", needed, found)
+    reasons = "; ".join(f"shard {n}: {error}" for n, error in list(broken.items())[:MAX_LISTED])
+    note = f"Shards {format_shards(list(broken))} are not whole. {reasons}"
+    if len(broken) > MAX_LISTED:
+        note += f"; and {len(broken) - MAX_LISTED:,} more"
+    every = len(broken) == len(run.specs)
+    return Line("source", needed, found, "problem" if every else "warning", note)
+
+
+def check_columns(run: Run, survey: Survey, options: DownloadOptions) -> Line:
+    """Compare the first whole shard's metadata with the table's columns, by the file's footer."""
+    broken, needed = survey.broken_shards, ", ".join(run.specs[0].required)
+    spec = next((spec for spec in run.specs if spec.shard not in broken), None)
+    if spec is None:
+        return Line("columns", needed, "unknown", "warning", "No shard is whole.")
+    try:
+        columns = map_spec_columns(_read_schema(spec, options), spec)
+    except BadMetadata as error:
+        return Line("columns", needed, spec.label, "problem", f"The metadata {error}")
+    except SourceError as error:
+        note = f"The columns of {spec.label} are unknown until it is fetched: {error}"
+        return Line("columns", needed, "unknown", "warning", note)
+    wanted = len(columns.theirs) + len(columns.absent)
+    found = f"{len(columns.theirs)} of {wanted} in {spec.label}"
+    verdict = "warning" if columns.absent else "ok"
+    return Line("columns", needed, found, verdict, columns.describe())
+
+
+def _read_schema(spec: ShardSpec, options: DownloadOptions) -> pa.Schema:
+    """Return the columns of a shard's metadata file, from the first mirror that gives them."""
+    *earlier, last = spec.urls["metadata"]
+    for url in earlier:
+        with suppress(SourceError):
+            return read_schema(url, options)
+    return read_schema(last, options)
+
+
+def rows_of(spec: ShardSpec, survey: Survey, run: Run) -> int | None:
+    """Return the rows of a shard: as the profile knows them, else from the size of an npy file."""
+    if spec.rows is not None:
+        return spec.rows
+    sizes = (survey.sizes.get((spec.shard, role)) for role in spec.vectors)
+    size = next((size for size in sizes if size), None)
+    if size is None:
+        return None
+    return (size - NPY_HEADER_BYTES) // (run.dimension * DTYPE_BYTES[run.profile.dtype])
+
+
+def check_rows(run: Run, survey: Survey, rows: dict[int, int | None]) -> Line:
+    known = [count for count in rows.values() if count is not None]
+    total = f"{sum(known):,}" + ("" if len(known) == len(rows) else " and more")
+    odd = [spec.shard for spec in run.specs if not _has_itsrows_of(spec, survey, run)]
+    if not odd:
+        return Line("rows", "", total)
+    return Line(
+        "rows",
+        "",
+        total,
+        "warning",
+        f"The embedding files of shards {format_shards(odd)} have another size than their "
+        "rows ask for; they will fail. Is this the right dataset, or the right mirror?",
+    )
+
+
+def _has_itsrows_of(spec: ShardSpec, survey: Survey, run: Run) -> bool:
+    if spec.rows is None:
+        return True
+    sizes = [survey.sizes.get((spec.shard, role)) for role in spec.vectors]
+    wanted = {spec.rows * run.dimension * width for width in DTYPE_BYTES.values()}
+    # Older writers pad their headers to less.
+    headers = range(1, NPY_HEADER_BYTES + 1)
+    return all(size is None or any(size - w in headers for w in wanted) for size in sizes)
+
+
+def bytes_to_fetch(survey: Survey) -> Line:
+    here = len(survey.sizes) - len(survey.remote)
+    note = f"{here:,} files are on this machine and read in place." if here else ""
+    return Line("to fetch", "", format_gb(survey.fetch_bytes), note=note)

@@ -1,0 +1,136 @@
+"""Can ClickHouse take what the run brings: version, table, disk, memory, settings, grants?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from laion.clickhouse.client import Client
+from laion.clickhouse.derived import check_publishable
+from laion.clickhouse.identifiers import search_table
+from laion.clickhouse.publish import table_exists
+from laion.clickhouse.server import (
+    ServerFacts,
+    free_disk_bytes,
+    limiting_settings,
+    missing_grants,
+    too_old,
+)
+from laion.clickhouse.sizing import format_gb, plan_index
+from laion.errors import IndexTooLarge, TableMismatch
+from laion.preflight.report import Line
+from laion.preflight.run import Run
+
+METADATA_ROW_BYTES = 200
+"""What a row takes in ClickHouse beside its vectors: an estimate."""
+
+LOW_MEMORY_BYTES = 2_000_000_000
+
+
+def check_base_table(run: Run, client: Client) -> Iterator[Line]:
+    """Try what publishing does to the base table, which its owner may have altered."""
+    if not table_exists(client, run.table):
+        return
+    try:
+        check_publishable(client, run.table, run.profile.vectors)
+    except TableMismatch as error:
+        yield Line("base table", "takes shards", "altered", "problem", str(error))
+    else:
+        yield Line("base table", "takes shards", run.table)
+
+
+def check_version(run: Run, server: ServerFacts) -> Line:
+    found = f"ClickHouse {server.version}"
+    if run.index is None or not server.is_old:
+        return Line("server", "", found)
+    return Line("server", "", found, "problem", too_old(server))
+
+
+def check_disk(run: Run, client: Client, rows: dict[int, int | None], held: dict[int, int]) -> Line:
+    """Compare free disk with what is new: a shard that is replaced needs no more than before."""
+    free = free_disk_bytes(client)
+    per_row = run.row_bytes + METADATA_ROW_BYTES
+    table = sum(max(0, (count or 0) - held.get(n, 0)) for n, count in rows.items()) * per_row
+    needed, parts = table, f"{format_gb(table)} for the table"
+    if run.index is not None:
+        needed += sum(count or 0 for count in {**held, **rows}.values()) * per_row
+        parts = f"{format_gb(needed)} for table and search table, without the index"
+    if free is None:
+        return Line("ClickHouse disk", parts, "not told", "warning", "The user may not read it.")
+    found = f"{format_gb(free)} free"
+    if needed <= free:
+        return Line("ClickHouse disk", parts, found)
+    if table <= free and table_exists(client, search_table(run.table)):
+        return Line(
+            "ClickHouse disk",
+            parts,
+            found,
+            "warning",
+            "Enough only if most of the present search table stays as it is.",
+        )
+    return Line(
+        "ClickHouse disk",
+        parts,
+        found,
+        "problem",
+        "Load fewer shards, start with build_index off, or give the server more disk.",
+    )
+
+
+def check_index(run: Run, server: ServerFacts, rows: Mapping[int, int | None]) -> Iterator[Line]:
+    total = sum(count or 0 for count in rows.values())
+    if run.index is None or not total:
+        return
+    memory = "not told" if server.memory_bytes is None else format_gb(server.memory_bytes)
+    try:
+        plan = plan_index(total, run.dimension, run.index, server, len(run.profile.vectors))
+    except IndexTooLarge as error:
+        yield Line("index memory", f"{total:,} rows", memory, "problem", str(error))
+        return
+    needed = f"{format_gb(plan.estimate.memory_bytes)} as {plan.options.quantization}"
+    notes = " ".join(plan.notes)
+    yield Line("index memory", needed, memory, "warning" if notes else "ok", notes)
+
+
+def check_settings(client: Client) -> Iterator[Line]:
+    limits = limiting_settings(client)
+    if limits.get("readonly"):
+        yield Line(
+            "readonly",
+            "0",
+            str(limits["readonly"]),
+            "problem",
+            "The user of the Airflow connection may only read.",
+        )
+    if seconds := limits.get("max_execution_time"):
+        yield Line(
+            "max_execution_time",
+            "0",
+            f"{seconds:,} s",
+            "warning",
+            "A load or an index build that takes longer is ended. Set it to 0 for this user.",
+        )
+    memory = limits.get("max_memory_usage")
+    if memory is not None and memory < LOW_MEMORY_BYTES:
+        yield Line(
+            "max_memory_usage",
+            format_gb(LOW_MEMORY_BYTES),
+            format_gb(memory),
+            "warning",
+            "A load may be ended for want of memory. Raise it for this user.",
+        )
+
+
+def check_grants(client: Client) -> Line:
+    missing = missing_grants(client)
+    if missing is None:
+        return Line("grants", "", "not told", "warning", "The server cannot check grants.")
+    if not missing:
+        return Line("grants", "", "all that are needed")
+    lacking = ", ".join(missing)
+    return Line(
+        "grants",
+        lacking,
+        "not granted",
+        "problem",
+        f"Let an administrator run: GRANT {lacking} ON <database>.* TO <user>",
+    )
