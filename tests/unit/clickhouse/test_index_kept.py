@@ -68,11 +68,21 @@ class TestPlanned:
         assert indexes(base) == [ours, ours]
         assert plan.options.quantization == "i8"
 
-    def test_partitions_with_another_index_of_its_name_are_built_again(self, base: Client) -> None:
+    @pytest.mark.parametrize(
+        "alterations",
+        [
+            ["DROP INDEX image_index", f"ADD INDEX image_index image_embedding TYPE {OWNERS}"],
+            ["ADD INDEX by_host lower(url) TYPE bloom_filter GRANULARITY 4"],
+            ["ADD PROJECTION by_url (SELECT id, url ORDER BY url)"],
+        ],
+    )
+    def test_partitions_with_other_indexes_than_planned_are_built_again(
+        self, base: Client, alterations: list[str]
+    ) -> None:
         build_search(base)
         planned = indexes(base)
-        base.command(f"ALTER TABLE {SEARCH} DROP INDEX image_index")
-        add_index(base, SEARCH)
+        for alteration in alterations:
+            base.command(f"ALTER TABLE {SEARCH} {alteration}")
 
         begun = begin_build(Builds(base, TABLE, OTHER_RUN), OPTIONS)
         assert not isinstance(begun, Holder)

@@ -1,4 +1,7 @@
--- As the tables are made; another table's indexes may have the same names.
-SELECT extractAll(create_table_query, 'INDEX \\S+ \\S+ TYPE [^()]+\\([^()]*\\)(?: GRANULARITY \\d+)?')
+-- The indexes and projections of a table, vector indexes with all of their options: another table's may
+-- have the same names.
+SELECT extractAll(
+    create_table_query, '(?:INDEX|PROJECTION) \\S+(?: \\S+ TYPE vector_similarity\\([^()]*\\))?'
+)
 FROM system.tables
 WHERE `database` = currentDatabase() AND name = {table:String}
