@@ -16,6 +16,7 @@ from laion.shards import ROWS_PER_SHARD_LIMIT
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating[Any]]
 
 NORM_TOLERANCE = 1e-3
@@ -231,29 +232,35 @@ class AlignmentCheck:
     def _correlate_block(self) -> dict[int, Correlation]:
         cosines, stated = np.concatenate(self._cosines), np.concatenate(self._stated)
         known = np.isfinite(cosines) & np.isfinite(stated)
-        cosines, stated = _clipped(cosines, known), _clipped(stated, known)
-        return {shift: _correlate(cosines, stated, shift) for shift in ALIGNMENT_SHIFTS}
+        cosines, stated = _centred(cosines, known), _centred(stated, known)
+        return {shift: _correlate(cosines, stated, known, shift) for shift in ALIGNMENT_SHIFTS}
 
 
-def _clipped(values: Float64Array, known: npt.NDArray[np.bool_]) -> Float64Array:
-    """Return values clipped to their middle 98 %, NaN where they are not known."""
+def _centred(values: Float64Array, known: BoolArray) -> Float64Array:
+    """Return values clipped to their middle 98 %, less their mean; 0 where they are not known."""
     if not known.any():
-        return np.full(len(values), math.nan)
+        return np.zeros(len(values))
     low, high = np.quantile(values[known], (CLIPPED_SHARE, 1 - CLIPPED_SHARE))
-    return np.where(known, np.clip(values, low, high), math.nan)
+    clipped = np.clip(np.where(known, values, low), low, high)
+    return np.where(known, clipped - clipped[known].mean(), 0)
 
 
-def _correlate(ours: Float64Array, theirs: Float64Array, shift: int) -> Correlation:
+def _correlate(
+    ours: Float64Array, theirs: Float64Array, known: BoolArray, shift: int
+) -> Correlation:
     """Correlate each row of `ours` with the row of `theirs` that lies `shift` rows further on."""
     rows = len(ours)
-    ours = ours[max(0, -shift) : max(0, rows - max(0, shift))]
-    theirs = theirs[max(0, shift) : max(0, rows - max(0, -shift))]
-    known = ~(np.isnan(ours) | np.isnan(theirs))
-    ours, theirs = ours[known], theirs[known]
-    if len(ours) < 2:
-        return Correlation(len(ours), math.nan)
-    ours, theirs = ours - ours.mean(), theirs - theirs.mean()
-    spread = float(ours @ ours) * float(theirs @ theirs)
+    here = slice(max(0, -shift), max(0, rows - max(0, shift)))
+    there = slice(max(0, shift), max(0, rows - max(0, -shift)))
+    both = known[here] & known[there]
+    ours, theirs = ours[here] * both, theirs[there] * both
+    count = int(both.sum())
+    spread = _dot(ours, ours) * _dot(theirs, theirs)
     # Values that differ by no more than rounding do not vary.
-    varies = spread > (len(ours) * MIN_VARIANCE) ** 2
-    return Correlation(len(ours), float(ours @ theirs) / math.sqrt(spread) if varies else math.nan)
+    varies = spread > (count * MIN_VARIANCE) ** 2
+    return Correlation(count, _dot(ours, theirs) / math.sqrt(spread) if varies else math.nan)
+
+
+def _dot(left: Float64Array, right: Float64Array) -> float:
+    # Not by BLAS, whose threads cost more here than they save.
+    return float(np.einsum("i,i->", left, right))
