@@ -38,7 +38,7 @@ MISALIGNED_MARGIN = 0.1
 MISALIGNED_SIGMAS = 8.0
 """What a shift must reach, and by how much it must beat its rivals: at least, in standard errors.
 Of 10,000 right shards whose similarities are constant, rounded, sorted or unrelated to the cosine,
-none does (tests/unit/test_checks.py); of 1,000 rows that are off by one, every shard does."""
+none does (tests/unit/test_alignment.py); of 1,000 rows that are off by one, every shard does."""
 CLIPPED_SHARE = 0.01
 MIN_VARIANCE = 1e-12
 

@@ -21,8 +21,8 @@ UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises for damaged Parquet; the last is of a column's name."""
 
 ALIASES = {"caption": ("text",)}
-"""Names, in lower case, that other tools give a column of ours; img2dataset writes TEXT. Upper and
-lower case never matter: its URL, WIDTH and HEIGHT are `url`, `width` and `height`."""
+"""Names, in lower case, that other tools give a column of the base table; img2dataset writes TEXT.
+Upper and lower case never matter: its URL, WIDTH and HEIGHT are `url`, `width` and `height`."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def map_columns(
 
 
 def _find_column(schema: pa.Schema, ours: str) -> list[str]:
-    """Return the names in a file that may be a column of ours: its exact name, or all others."""
+    """Return the names in a file that a column may have: its exact name, or all others."""
     if ours in schema.names:
         return [ours] * min(2, schema.names.count(ours))
     names = (ours.lower(), *ALIASES.get(ours, ()))

@@ -75,8 +75,8 @@ class Profile(BaseModel):
 
     `mirrors` are asked in order. A `source` that is given for a run may have the layout of any
     mirror or one of `layouts`. `columns` names the columns of the Parquet file that have another
-    name than ours; a vector that is among them lies there and not in an npy file. A shard whose
-    file lacks one of `required_columns`, or has no value in it, fails; other columns may be absent.
+    name than the table's; a vector that is among them lies there and not in an npy file. A shard
+    whose file lacks one of `required_columns`, or has no value in it, fails; others may be absent.
 
     `dimension` and `shards` are None where only the files can tell, `model` where it is not known
     which model made the vectors. `metadata_bytes_per_row` is for estimates. `sha256` has the known

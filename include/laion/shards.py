@@ -86,8 +86,8 @@ class ShardSpec(_Record):
     """A shard as planned: where it comes from, where it goes, what is known beforehand.
 
     `urls` are those of each role, one per mirror, the best first. `columns` names the columns of
-    the metadata file that have another name than ours; a vector among them lies there. `required`
-    are columns of ours that it must have. `sha256` has the known digests by role.
+    the metadata file that have another name than the base table's; a vector among them lies there.
+    `required` are those that it must have. `sha256` has the known digests by role.
     """
 
     dataset: str
