@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,8 @@ def write_preprocessor(path: Path, side: int, **changes: Any) -> None:
 
 
 def write_manifest(directory: Path, dimension: int = DIMENSION) -> None:
-    """Write a manifest of what lies there, with the encoder's own vector as self-test."""
+    """Write a manifest of what lies there, with the encoders' own vectors as self-tests."""
+    from laion.encoders.image import load_image_encoder
     from laion.encoders.text import load_text_encoder
 
     files = {name: file_sha256(directory / name) for name in FILES if (directory / name).exists()}
@@ -116,9 +118,10 @@ def write_manifest(directory: Path, dimension: int = DIMENSION) -> None:
     manifest = Manifest("test", dimension, MAX_TOKENS, files, blank, "made for a test")
     (directory / MANIFEST).write_bytes(manifest.to_json())
     vector = tuple(load_text_encoder(directory).encode([blank.text])[0].tolist())
-    manifest = Manifest(
-        "test", dimension, MAX_TOKENS, files, SelfTest(blank.text, vector), "made for a test"
-    )
+    manifest = replace(manifest, self_test=SelfTest(blank.text, vector))
+    if IMAGE_MODEL in files:
+        picture = load_image_encoder(directory).encode_known_picture()
+        manifest = replace(manifest, picture_vector=tuple(picture.tolist()))
     (directory / MANIFEST).write_bytes(manifest.to_json())
 
 

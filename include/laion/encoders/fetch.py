@@ -148,5 +148,6 @@ def _write_manifest(directory: Path, source: str) -> None:
     path.write_bytes(manifest.to_json())
     vector = load_text_encoder(directory).encode([SELF_TEST])[0]
     known = SelfTest(SELF_TEST, tuple(vector.tolist()))
-    path.write_bytes(replace(manifest, self_test=known).to_json())
+    picture = tuple(load_image_encoder(directory).encode_known_picture().tolist())
+    path.write_bytes(replace(manifest, self_test=known, picture_vector=picture).to_json())
     ModelDirectory.open(directory)

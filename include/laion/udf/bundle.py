@@ -17,6 +17,7 @@ PACKAGE_MODULES = (
     "encoders/clean",
     "encoders/decode",
     "encoders/image",
+    "encoders/known_picture",
     "encoders/model",
     "encoders/preprocess",
     "encoders/text",

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.schema import read_identity
 from laion.clickhouse.statements import statement
-from laion.encoders.model import Manifest
+from laion.encoders.image import load_image_encoder
+from laion.encoders.known_picture import KNOWN_PICTURE_NAME
+from laion.encoders.model import IMAGE_MODEL, Manifest, ModelDirectory
 from laion.errors import ClickHouseError, UdfCheckFailed
 
 MIN_COSINE = 0.999
-"""Between a known text's vector here and there: other CPUs round otherwise."""
+"""Between a known vector here and there: other CPUs round otherwise."""
 MIN_CAPTION_COSINE = 0.95
 """Median over stored rows, whose vectors are float16 and were made by another program."""
 MAX_LENGTH_ERROR = 1e-3
@@ -33,6 +36,19 @@ class Expectation:
     table: str | None = None
 
 
+def complete_manifest(model: ModelDirectory) -> Manifest:
+    """Return a model's manifest with its vector of the known picture.
+
+    Manifests that an earlier release has written lack it; then it is what the model gives here.
+    Raises BadModel, EncodingFailed.
+    """
+    manifest = model.manifest
+    if manifest.picture_vector or IMAGE_MODEL not in manifest.files:
+        return manifest
+    vector = load_image_encoder(model.path).encode_known_picture()
+    return replace(manifest, picture_vector=tuple(vector.tolist()))
+
+
 def check_functions(client: Client, expected: Expectation) -> None:
     """Call every function in every process of its pool, which also warms it up.
 
@@ -45,17 +61,19 @@ def check_functions(client: Client, expected: Expectation) -> None:
         for _ in range(2):
             for vectors in _call_all_processes(client, "encode_text", texts, expected.pool_size):
                 for vector in vectors:
-                    _check_vector(vector, expected.manifest.dimension)
-                cosine = _cosine(vectors[1], list(known.vector))
-                if cosine < MIN_COSINE:
-                    raise UdfCheckFailed(
-                        f"encode_text gives another vector for {known.text!r} than the model: "
-                        f"their cosine is {cosine:.4f}."
-                    )
+                    _check_vector("encode_text", vector, expected.manifest.dimension)
+                _check_known("encode_text", repr(known.text), vectors[1], known.vector)
     if "encode_image" in expected.functions:
-        for vectors in _call_all_processes(client, "encode_image", [""], expected.pool_size):
-            if vectors != [[]]:
-                raise UdfCheckFailed("encode_image gives a vector for a picture without a name.")
+        names = ["", KNOWN_PICTURE_NAME, ""]
+        for _ in range(2):
+            for vectors in _call_all_processes(client, "encode_image", names, expected.pool_size):
+                if vectors[0] or vectors[2]:
+                    raise UdfCheckFailed(
+                        "encode_image gives a vector for a picture without a name."
+                    )
+                _check_vector("encode_image", vectors[1], expected.manifest.dimension)
+                known_vector = expected.manifest.picture_vector
+                _check_known("encode_image", "the known picture", vectors[1], known_vector)
     if expected.table is not None and "encode_text" in expected.functions:
         _check_agreement(client, expected.table, expected.manifest)
 
@@ -110,16 +128,25 @@ def _call_all_processes(
     return answers
 
 
-def _check_vector(vector: Vector, dimension: int) -> None:
+def _check_vector(function: str, vector: Vector, dimension: int) -> None:
     length = math.sqrt(sum(value * value for value in vector))
     if len(vector) != dimension or abs(length - 1) > MAX_LENGTH_ERROR:
         raise UdfCheckFailed(
-            f"encode_text gives a vector of {len(vector)} numbers and length {length:.4f}, not of "
+            f"{function} gives a vector of {len(vector)} numbers and length {length:.4f}, not of "
             f"{dimension} and 1."
         )
 
 
-def _cosine(left: Vector, right: Vector) -> float:
+def _check_known(function: str, what: str, vector: Vector, known: Sequence[float]) -> None:
+    cosine = _cosine(vector, known)
+    if cosine < MIN_COSINE:
+        raise UdfCheckFailed(
+            f"{function} gives another vector for {what} than the model: their cosine is "
+            f"{cosine:.4f}."
+        )
+
+
+def _cosine(left: Sequence[float], right: Sequence[float]) -> float:
     if len(left) != len(right):
         return 0.0
     dot = sum(a * b for a, b in zip(left, right, strict=True))

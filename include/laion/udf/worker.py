@@ -79,11 +79,14 @@ def open_image_encoder(options: WorkerOptions) -> Encoder:
     """Load what `encode_image` needs, and no module of the other function. Raises BadModel."""
     from laion.encoders.decode import decode_image
     from laion.encoders.image import load_image_encoder
+    from laion.encoders.known_picture import KNOWN_PICTURE_NAME, open_known_picture
 
     encoder = load_image_encoder(Path(options.model_dir), options.threads)
     root = Path(options.image_root)
 
     def prepare(name: str) -> Any:
+        if name == KNOWN_PICTURE_NAME:
+            return encoder.prepare(open_known_picture())
         with open_picture(root, name, options.max_file_bytes) as file:
             return encoder.prepare(decode_image(file, options.max_pixels))
 

@@ -11,7 +11,9 @@ import pytest
 
 from laion.udf.bundle import build_bundle
 from laion.udf.options import WorkerOptions
+from tests.embedded_server import EmbeddedServer
 from tests.models import write_model
+from tests.unit.udf.target import Target
 from tests.unit.udf.worker_process import WorkerProcess
 
 StartWorker = Callable[..., WorkerProcess]
@@ -54,3 +56,19 @@ def start_worker(
     yield start
     for worker in started:
         worker.end()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(tmp_path_factory.mktemp("clickhouse")) as server:
+        yield server
+
+
+@pytest.fixture
+def target(server: EmbeddedServer, model: Path, pictures: Path) -> Iterator[Target]:
+    with server.client(autogenerate_session_id=False) as client:
+        target = Target(client, server.path, model, pictures)
+        yield target
+        for path in [*target.scripts.iterdir(), *target.definition.parent.iterdir()]:
+            path.unlink()
+        client.command("SYSTEM RELOAD FUNCTIONS")
