@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from laion.shards import ROWS_PER_SHARD_LIMIT
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating[Any]]
 
 NORM_TOLERANCE = 1e-3
@@ -25,12 +24,9 @@ NORM_TOLERANCE = 1e-3
 NORMS_OFF_LIMIT = 0.001
 """Share of a shard's rows whose norm may be off before the shard fails."""
 
-ALIGNMENT_OTHERS = (-1000, -2, -1, 1, 2, 1000)
-"""Shifts that a shard is compared at, in rows."""
-ALIGNMENT_SHIFTS = tuple(sorted({0, *(s + d for s in ALIGNMENT_OTHERS for d in (-1, 0, 1))}))
-"""These, 0, and the shifts beside them."""
 ALIGNMENT_MIN_ROWS = 1000
 ALIGNMENT_BLOCK_ROWS = 50_000
+MAX_SHIFT = ALIGNMENT_BLOCK_ROWS // 2
 ALIGNMENT_CLEAR_SIGMAS = 6.0
 """By how many standard errors (1/sqrt(rows)) the aligned correlation must stand out."""
 MISALIGNED_MIN_R = 0.3
@@ -39,8 +35,6 @@ MISALIGNED_SIGMAS = 8.0
 """What a shift must reach, and by how much it must beat its rivals: at least, in standard errors.
 Of 10,000 right shards whose similarities are constant, rounded, sorted or unrelated to the cosine,
 none does (tests/unit/test_alignment.py); of 1,000 rows that are off by one, every shard does."""
-CLIPPED_SHARE = 0.01
-MIN_VARIANCE = 1e-12
 
 
 def check_row_counts(label: str, counts: dict[str, int], expected: int | None) -> int:
@@ -118,28 +112,20 @@ class VectorCheck:
                 )
 
 
-@dataclass(frozen=True)
-class Correlation:
-    """Pearson's r over so many rows; NaN where either side does not vary."""
-
-    rows: int
-    r: float
-
-
 @dataclass
 class AlignmentCheck:
     """Judges whether images, texts and metadata belong together row by row.
 
     `similarity` is the cosine of image and text as the dataset's makers measured it, in another
     run of the model. Where rows are aligned it correlates with the cosine computed here, and
-    much less so when shifted by a few rows. Both are clipped to their middle 98 %, in blocks of
-    ALIGNMENT_BLOCK_ROWS, so that no single row decides; what is kept does not grow with a block's
-    vectors.
+    much less so when shifted by a few rows. Ranks are correlated, in blocks of
+    ALIGNMENT_BLOCK_ROWS, so that no single row decides, nor a value that stands for "unknown".
+    All shifts up to half a block are looked at. Memory does not grow with the rows.
     """
 
     _cosines: list[Float64Array] = field(default_factory=list)
     _stated: list[Float64Array] = field(default_factory=list)
-    _blocks: list[dict[int, Correlation]] = field(default_factory=list)
+    _sums: Correlations = field(default_factory=lambda: Correlations.nothing())
 
     def add(
         self, images: Float32Array, texts: Float32Array, lengths: Float32Array, stated: FloatArray
@@ -151,54 +137,28 @@ class AlignmentCheck:
             self._cosines.append(cosines.astype(np.float64))
             self._stated.append(stated.astype(np.float64))
         if sum(map(len, self._cosines)) >= ALIGNMENT_BLOCK_ROWS:
-            self._blocks.append(self._correlate_block())
+            self._sums = self.correlations()
             self._cosines, self._stated = [], []
 
-    def correlations(self) -> dict[int, Correlation]:
-        """Return the correlation of the cosines with the similarities of rows further on.
-
-        By the shift in rows, 0 for the rows as they lie: the mean over the blocks in which both
-        vary, weighted by rows.
-        """
-        blocks = [*self._blocks, self._correlate_block()] if self._cosines else self._blocks
-        found = {}
-        for shift in ALIGNMENT_SHIFTS:
-            known = [block[shift] for block in blocks if not math.isnan(block[shift].r)]
-            rows = sum(block.rows for block in known)
-            weighted = sum(block.rows * block.r for block in known)
-            found[shift] = Correlation(rows, weighted / rows if rows else math.nan)
-        return found
-
-    def misaligned_by(self) -> int:
-        """Return how many rows the metadata lie too late (or, below 0, too early); 0 if none.
-
-        Another shift must explain the whole shard clearly better than 0 and, as data that change
-        slowly from row to row resemble themselves at any shift, than the shifts beside it.
-        """
-        found = self.correlations()
-        margin = max(MISALIGNED_MARGIN, MISALIGNED_SIGMAS / math.sqrt(max(1, found[0].rows)))
-        for shift in sorted(ALIGNMENT_OTHERS, key=abs):
-            rivals = [found[other] for other in (0, shift - 1, shift + 1)]
-            if found[shift].rows < max(ALIGNMENT_MIN_ROWS, found[0].rows) / 2:
-                continue
-            best = max((rival.r for rival in rivals if not math.isnan(rival.r)), default=0.0)
-            if found[shift].r > max(MISALIGNED_MIN_R, best + margin):
-                return shift
-        return 0
+    def correlations(self) -> Correlations:
+        """Return how the cosines correlate with the similarities of rows further on."""
+        if not self._cosines:
+            return self._sums
+        cosines, stated = np.concatenate(self._cosines), np.concatenate(self._stated)
+        return self._sums.plus(Correlations.of(cosines, stated))
 
     def verdict(self) -> str:
         """Return 'aligned', 'misaligned', 'unclear', or 'unknown': too few similarities, or all
         alike."""
         found = self.correlations()
-        aligned = found[0]
-        if aligned.rows < ALIGNMENT_MIN_ROWS:
+        if found.rows(0) < ALIGNMENT_MIN_ROWS:
             return "unknown"
-        if self.misaligned_by():
+        if found.misaligned_by():
             return "misaligned"
-        # Over a handful of rows any correlation is large: a shift that leaves few does not count.
-        others = [found[s].r for s in ALIGNMENT_OTHERS if found[s].rows >= aligned.rows / 2]
-        margin = ALIGNMENT_CLEAR_SIGMAS / math.sqrt(aligned.rows)
-        return "aligned" if aligned.r > max(others, default=0.0) + margin else "unclear"
+        margin = ALIGNMENT_CLEAR_SIGMAS / math.sqrt(found.rows(0))
+        best = found.best_shift()
+        is_clear = found.r(0) > max(found.r(best) if best else 0.0, 0.0) + margin
+        return "aligned" if is_clear else "unclear"
 
     def judge(self, label: str, *, strict: bool, accept_misaligned: bool = False) -> str:
         """Return the verdict.
@@ -207,11 +167,12 @@ class AlignmentCheck:
         """
         verdict = self.verdict()
         if verdict == "misaligned" and not accept_misaligned:
+            shift = self.correlations().misaligned_by()
             raise Misaligned(
                 f"{label}: {self.describe()}. The metadata fit the vectors clearly better when "
-                f"moved by {-self.misaligned_by():+,} rows, so captions and URLs would belong to "
-                "other pictures. Fetch the shard again, or from another source. If you know that "
-                "the files belong together as they are, run with accept_misaligned."
+                f"moved by {-shift:+,} rows, so captions and URLs would belong to other pictures. "
+                "Fetch the shard again, or from another source. If you know that the files belong "
+                "together as they are, run with accept_misaligned."
             )
         if verdict == "unclear" and strict:
             raise Misaligned(
@@ -223,44 +184,92 @@ class AlignmentCheck:
     def describe(self) -> str:
         """Return the correlations in one line, for the log."""
         found = self.correlations()
-        shifted = ", ".join(f"{s:+,d}: {found[s].r:.3f}" for s in ALIGNMENT_OTHERS)
+        best = found.best_shift()
         return (
-            f"correlation of cos(image, text) with `similarity` over {found[0].rows:,} rows is "
-            f"{found[0].r:.3f}; with that of rows further on {shifted}"
+            f"rank correlation of cos(image, text) with `similarity` over {found.rows(0):,} rows "
+            f"is {found.r(0):.3f}; the best of other shifts is {best:+,} rows with "
+            f"{found.r(best):.3f}"
         )
 
-    def _correlate_block(self) -> dict[int, Correlation]:
-        cosines, stated = np.concatenate(self._cosines), np.concatenate(self._stated)
-        known = np.isfinite(cosines) & np.isfinite(stated)
-        cosines, stated = _centred(cosines, known), _centred(stated, known)
-        return {shift: _correlate(cosines, stated, known, shift) for shift in ALIGNMENT_SHIFTS}
+
+@dataclass(frozen=True)
+class Correlations:
+    """Correlations of two series at every shift up to MAX_SHIFT rows, as sums over blocks.
+
+    `products` are sums of products of standardized ranks, `counts` the pairs of rows in them, both
+    float64 (2 · MAX_SHIFT + 1,); the middle is shift 0.
+    """
+
+    products: Float64Array
+    counts: Float64Array
+
+    @classmethod
+    def nothing(cls) -> Self:
+        return cls(np.zeros(2 * MAX_SHIFT + 1), np.zeros(2 * MAX_SHIFT + 1))
+
+    @classmethod
+    def of(cls, ours: Float64Array, theirs: Float64Array) -> Self:
+        """Correlate each row of `ours` with the row of `theirs` that lies a shift further on.
+
+        Of a block of which one side does not vary, nothing is counted.
+        """
+        left, right = _standardized_ranks(ours), _standardized_ranks(theirs)
+        if not left.any() or not right.any():
+            return cls.nothing()
+        products = _sum_at_shifts(left, right)
+        counts = _sum_at_shifts(np.isfinite(ours) * 1.0, np.isfinite(theirs) * 1.0)
+        return cls(products, np.rint(counts))
+
+    def plus(self, other: Correlations) -> Correlations:
+        return Correlations(self.products + other.products, self.counts + other.counts)
+
+    def rows(self, shift: int) -> int:
+        """Return how many pairs of rows are known at a shift."""
+        return int(self.counts[MAX_SHIFT + shift])
+
+    def r(self, shift: int) -> float:
+        """Return the correlation at a shift; NaN where no pair is known."""
+        rows = self.rows(shift)
+        return float(self.products[MAX_SHIFT + shift]) / rows if rows else math.nan
+
+    def best_shift(self) -> int:
+        """Return the shift other than 0 with the highest correlation over half of the rows."""
+        # Over a handful of rows any correlation is large: a shift that leaves few does not count.
+        enough = self.counts >= max(ALIGNMENT_MIN_ROWS, self.rows(0)) / 2
+        enough[MAX_SHIFT] = False
+        with np.errstate(all="ignore"):
+            by_shift = np.where(enough, self.products / self.counts, -np.inf)
+        return int(np.argmax(by_shift)) - MAX_SHIFT if enough.any() else 0
+
+    def misaligned_by(self) -> int:
+        """Return how many rows the second series lies too late (below 0: early); 0 if it does not.
+
+        Its shift must explain the whole clearly better than 0 and, as data that change slowly
+        from row to row resemble themselves at any shift, than the shifts beside it.
+        """
+        best = self.best_shift()
+        margin = max(MISALIGNED_MARGIN, MISALIGNED_SIGMAS / math.sqrt(max(1, self.rows(0))))
+        rivals = [self.r(shift) for shift in (0, best - 1, best + 1) if abs(shift) <= MAX_SHIFT]
+        limit = max([MISALIGNED_MIN_R, *(r + margin for r in rivals if not math.isnan(r))])
+        return best if best and self.r(best) > limit else 0
 
 
-def _centred(values: Float64Array, known: BoolArray) -> Float64Array:
-    """Return values clipped to their middle 98 %, less their mean; 0 where they are not known."""
-    if not known.any():
-        return np.zeros(len(values))
-    low, high = np.quantile(values[known], (CLIPPED_SHARE, 1 - CLIPPED_SHARE))
-    clipped = np.clip(np.where(known, values, low), low, high)
-    return np.where(known, clipped - clipped[known].mean(), 0)
+def _standardized_ranks(values: Float64Array) -> Float64Array:
+    """Return ranks of mean 0 and variance 1, equal ones for equal values; 0 where not finite."""
+    known = np.isfinite(values)
+    ranks = np.zeros(len(values))
+    if known.any():
+        _, places, counts = np.unique(values[known], return_inverse=True, return_counts=True)
+        if len(counts) > 1:
+            middles = np.cumsum(counts) - (counts - 1) / 2
+            found = middles[places]
+            ranks[known] = (found - found.mean()) / found.std()
+    return ranks
 
 
-def _correlate(
-    ours: Float64Array, theirs: Float64Array, known: BoolArray, shift: int
-) -> Correlation:
-    """Correlate each row of `ours` with the row of `theirs` that lies `shift` rows further on."""
-    rows = len(ours)
-    here = slice(max(0, -shift), max(0, rows - max(0, shift)))
-    there = slice(max(0, shift), max(0, rows - max(0, -shift)))
-    both = known[here] & known[there]
-    ours, theirs = ours[here] * both, theirs[there] * both
-    count = int(both.sum())
-    spread = _dot(ours, ours) * _dot(theirs, theirs)
-    # Values that differ by no more than rounding do not vary.
-    varies = spread > (count * MIN_VARIANCE) ** 2
-    return Correlation(count, _dot(ours, theirs) / math.sqrt(spread) if varies else math.nan)
-
-
-def _dot(left: Float64Array, right: Float64Array) -> float:
-    # Not by BLAS, whose threads cost more here than they save.
-    return float(np.einsum("i,i->", left, right))
+def _sum_at_shifts(left: Float64Array, right: Float64Array) -> Float64Array:
+    """Return the sums of left[i] * right[i + shift] for shifts of -MAX_SHIFT to MAX_SHIFT."""
+    size = 1 << (len(left) + MAX_SHIFT).bit_length()
+    spectrum = np.conj(np.fft.rfft(left, size)) * np.fft.rfft(right, size)
+    sums = np.fft.irfft(spectrum, size)
+    return np.concatenate([sums[-MAX_SHIFT:], sums[: MAX_SHIFT + 1]])

@@ -24,6 +24,9 @@ ALIASES = {"caption": ("text",)}
 """Names, in lower case, that other tools give a column of the base table; img2dataset writes TEXT.
 Upper and lower case never matter: its URL, WIDTH and HEIGHT are `url`, `width` and `height`."""
 
+LEFT_OUT = ""
+"""What a profile names for a column that is not to be looked for in the file."""
+
 
 @dataclass(frozen=True)
 class ColumnMap:
@@ -69,6 +72,8 @@ def map_columns(
     listed = f"its columns are {', '.join(schema.names)}"
     theirs = {}
     for ours in wanted:
+        if chosen.get(ours) == LEFT_OUT:
+            continue
         if ours in chosen:
             if chosen[ours] not in schema.names:
                 raise BadMetadata(
@@ -76,12 +81,12 @@ def map_columns(
                 )
             found = [chosen[ours]]
         else:
-            found = _find_column(schema, ours)
+            found = _find_column(schema, ours, chosen.values())
         if len(found) > 1 or (found and schema.names.count(found[0]) > 1):
             candidates = " and ".join(repr(name) for name in found)
             raise BadMetadata(
                 f"has more than one column that could be {ours}: {candidates}; {listed}. Rename "
-                "one, or name the right one under `columns` of a profile of your own"
+                "one, or name the right one under `columns` of a profile of your own; '' for none"
             )
         if found:
             theirs[ours] = found[0]
@@ -101,13 +106,21 @@ def map_columns(
     )
 
 
-def _find_column(schema: pa.Schema, ours: str) -> list[str]:
-    """Return the names in a file that a column may have: its exact name, or all others."""
+def _find_column(schema: pa.Schema, ours: str, taken: Collection[str]) -> list[str]:
+    """Return the names in a file that a column may have: its exact name, or all others.
+
+    A nested column under another name is something else, and so is one that the profile names.
+    """
     if ours in schema.names:
         return [ours] * min(2, schema.names.count(ours))
     names = (ours.lower(), *ALIASES.get(ours, ()))
-    same = [name for name in schema.names if name.lower() == names[0]]
-    return same or [name for name in schema.names if name.lower() in names]
+    free = [
+        field.name
+        for field in schema
+        if field.name not in taken and not pa.types.is_nested(field.type)
+    ]
+    same = [name for name in free if name.lower() == names[0]]
+    return same or [name for name in free if name.lower() in names]
 
 
 def has_value(column: pa.Array | pa.ChunkedArray) -> bool:
@@ -185,4 +198,7 @@ def _cast(batch: pa.RecordBatch, name: str, kind: pa.DataType, *, safe: bool = T
     try:
         return column.cast(kind, safe=safe)
     except UNREADABLE as error:
-        raise BadMetadata(f"column {name!r} cannot be read as {kind}: {error}") from error
+        raise BadMetadata(
+            f"column {name!r} cannot be read as {kind}: {error}. To load the rows without it, name "
+            "'' for its column of the table under `columns` of a profile of your own"
+        ) from error

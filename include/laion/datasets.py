@@ -117,6 +117,8 @@ class Profile(BaseModel):
     def _are_ours(cls, columns: dict[str, str]) -> dict[str, str]:
         if unknown := sorted(set(columns) - set(COLUMNS)):
             raise ValueError(f"{', '.join(unknown)}: ours are {', '.join(COLUMNS)}")
+        if bare := [vector for vector in VECTORS if columns.get(vector) == ""]:
+            raise ValueError(f"{', '.join(bare)}: leave a vector out of `vectors`, not here")
         return columns
 
     @field_validator("required_columns")

@@ -18,14 +18,17 @@ from laion.backfill import (
     plan_backfill,
 )
 from laion.clickhouse.alert_log import without_numbers
+from laion.clickhouse.builds import Builds
 from laion.clickhouse.client import Client, typed_errors
-from laion.clickhouse.identifiers import search_table
-from laion.clickhouse.ledger import Ledger
+from laion.clickhouse.identifiers import quote_identifier, search_table
+from laion.clickhouse.ledger import Ledger, TaskOrigin
+from laion.clickhouse.materialize import count_parts
 from laion.clickhouse.publish import read_contents
 from laion.clickhouse.recall_check import recheck_recall
 from laion.clickhouse.schema import column_types, read_identity
 from laion.clickhouse.shard_facts import read_shard_facts
 from laion.clickhouse.statements import statement
+from laion.clickhouse.vector_index import read_plan
 from laion.errors import LaionError
 from laion.shards import VECTORS, ShardSpec, format_shards
 
@@ -121,19 +124,34 @@ def check_index(client: Client, table: str) -> list[Finding]:
     request = BackfillRequest(table, which="stale", max_shards=MAX_SHARDS)
     due = [repair for repair in plan_backfill(client, request) if repair.action == "index"]
     stale = [_damage("index", table, due)] if due else []
-    return [*stale, *_split_buckets(client, table)]
+    return [*stale, *_changed_buckets(client, table)]
 
 
-def _split_buckets(client: Client, table: str) -> Iterator[Finding]:
-    """Yield a finding for each bucket of the search table that is not one part with its index."""
-    for bucket, parts, unindexed in Ledger(client).rows("split_buckets", table=search_table(table)):
-        yield Finding(
-            "index",
-            "found",
-            f"bucket {bucket} of {search_table(table)} is {parts} parts, {unindexed} of them "
-            "without an index; it is built as one part with it, and searches read the rest whole",
-            f"trigger laion_ingest with shards empty and build_index on for table {table}",
-        )
+def _changed_buckets(client: Client, table: str) -> Iterator[Finding]:
+    """Yield a finding for each bucket of the search table that is not as it was built."""
+    searched = search_table(table)
+    plan = read_plan(client, searched)
+    if plan is None:
+        return
+    remedy = f"trigger laion_ingest with shards empty and build_index on for table {table}"
+    buckets = Builds(client, table, TaskOrigin("", "")).buckets(plan.build_id)
+    held = 0
+    for number, bucket in buckets.items():
+        parts = count_parts(client, searched, number)
+        held += parts.rows
+        if bucket.is_done and not parts.are_of(bucket):
+            text = (
+                f"bucket {number} of {searched} is not as it was built: {parts.rows:,} of "
+                f"{bucket.rows:,} rows in {parts.parts} parts, {parts.unindexed} without an index, "
+                f"{parts.index_bytes:,} of {bucket.index_bytes:,} bytes of index"
+            )
+            yield Finding("index", "found", text, remedy)
+    with typed_errors(f"count the rows of {searched}"):
+        query = f"SELECT count() FROM {quote_identifier(searched)}"
+        rows = int(client.query(query).result_rows[0][0])
+    if rows != held:
+        text = f"{searched} has {rows - held:,} rows in buckets that no build made"
+        yield Finding("index", "found", text, remedy)
 
 
 def check_hashes(client: Client, table: str, night: int) -> list[Finding]:

@@ -6,7 +6,7 @@ import io
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +25,7 @@ from laion.errors import (
     SourceMissing,
     SourceRefused,
     SourceUnreachable,
+    SourceUnusable,
 )
 from laion.npy import read_npy_header
 from laion.s3 import split_uri
@@ -40,7 +41,8 @@ NPY_HEAD_BYTES = 16_384
 PARQUET_TAIL_BYTES = 262_144
 """Holds the footer of a file of a million rows with fifteen columns."""
 PARQUET_END_BYTES = 8
-"""Behind the footer: its length and four letters."""
+PARQUET_END = b"PAR1"
+"""Behind the footer: its length and these letters."""
 MAX_FOOTER_BYTES = 64 << 20
 
 
@@ -95,31 +97,45 @@ def locate_sources(
     Raises BadSource, SourceUnreachable (no base answers), SourceRefused, SourceMissing (all
     answer, none has the files).
     """
-    chosen = options or DownloadOptions()
-    found: list[Source] = []
-    tried: list[str] = []
-    failures: list[SourceError] = []
+    located = _locate(profile, source, first_shard, options or DownloadOptions())
+    if located.found:
+        return located.found
+    if located.failures:
+        raise located.failures[0]
+    raise SourceMissing(
+        f"{shard_label(first_shard)}: the source has no such shard in any layout known for dataset "
+        f"{profile.name!r}; tried {', '.join(located.tried)}. Check `source` and `shards`."
+    )
+
+
+@dataclass
+class _Located:
+    """Where a shard was looked for: base URLs that have it, those without, and errors."""
+
+    found: list[Source] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
+    tried: list[str] = field(default_factory=list)
+    failures: list[SourceError] = field(default_factory=list)
+
+
+def _locate(profile: Profile, source: str, first_shard: int, chosen: DownloadOptions) -> _Located:
+    located = _Located()
     with open_session(chosen.connections) as session:
         for base, layouts in base_urls(profile, source):
             candidates = _candidates(base, layouts, profile.digits, first_shard)
             try:
                 for candidate in candidates:
                     urls = candidate.urls(first_shard)
-                    tried.append(hide_credentials(next(iter(urls.values()))))
+                    located.tried.append(hide_credentials(next(iter(urls.values()))))
                     if all(_exists(url, session, chosen) for url in urls.values()):
-                        found.append(candidate)
+                        located.found.append(candidate)
                         break
+                else:
+                    located.without.append(hide_credentials(base))
             except (SourceUnreachable, SourceRefused) as error:
                 log.warning("%s", error)
-                failures.append(error)
-    if found:
-        return found
-    if failures:
-        raise failures[0]
-    raise SourceMissing(
-        f"{shard_label(first_shard)}: the source has no such shard in any layout known for dataset "
-        f"{profile.name!r}; tried {', '.join(tried)}. Check `source` and `shards`."
-    )
+                located.failures.append(error)
+    return located
 
 
 def discover_shards(
@@ -128,25 +144,37 @@ def discover_shards(
     """Return the shards of a source, from 0 to the last of which it has any file.
 
     Shards that it lacks before the last count as well, so that whoever plans them finds them
-    missing. The search ends where LOOK_AHEAD shards in a row are not there. Raises BadShards when
-    there is not even the first, and as `locate_sources`.
+    missing. The search ends where LOOK_AHEAD shards in a row are not there. A mirror that does
+    not answer might have more. Raises BadShards when there is not even the first shard, or on one
+    of several mirrors only, and as `locate_sources`.
     """
     chosen = options or DownloadOptions()
-    try:
-        places = locate_sources(profile, source, 0, chosen)
-    except SourceMissing as error:
+    located = _locate(profile, source, 0, chosen)
+    if located.failures:
+        raise located.failures[0]
+    if located.without:
         raise BadShards(
-            f"dataset {profile.name!r} has no list of its shards, and none begins at 0 here; give "
-            f"a range such as '1-10'. {error}"
-        ) from error
+            f"dataset {profile.name!r} has no list of its shards, so they are counted from 0, and "
+            f"{', '.join(located.without)} has no shard 0 in any layout known for it; tried "
+            f"{', '.join(located.tried)}. Check `source`, or give a range such as '1-10'"
+        )
     with (
         open_session(chosen.connections) as session,
         ThreadPoolExecutor(chosen.connections) as pool,
     ):
 
         def has_any(shard: int) -> bool:
-            urls = (url for place in places for url in place.urls(shard).values())
-            return any(_exists(url, session, chosen) for url in urls)
+            urls = (url for place in located.found for url in place.urls(shard).values())
+            return any(is_there(url) for url in urls)
+
+        def is_there(url: str) -> bool:
+            try:
+                return _exists(url, session, chosen)
+            except SourceRefused:
+                # As S3 answers for what is not there to who may not list a bucket.
+                if len(located.found) == 1:
+                    raise
+                return False
 
         found, first, at_once = {0}, 1, 4 * chosen.connections
         while first <= min(max(found) + LOOK_AHEAD, MAX_SHARD):
@@ -181,7 +209,9 @@ def read_schema(url: str, options: DownloadOptions | None = None) -> pa.Schema:
     with open_session(1) as session:
         tail = read_tail(url, PARQUET_TAIL_BYTES, session, chosen)
         footer_bytes = int.from_bytes(tail[-8:-4], "little") + PARQUET_END_BYTES
-        if len(tail) == PARQUET_TAIL_BYTES < footer_bytes <= MAX_FOOTER_BYTES:
+        if len(tail) == PARQUET_TAIL_BYTES < footer_bytes and tail.endswith(PARQUET_END):
+            if footer_bytes > MAX_FOOTER_BYTES:
+                raise SourceUnusable(f"the footer of {shown} has {footer_bytes:,} bytes")
             tail = read_tail(url, footer_bytes, session, chosen)
     try:
         return pq.read_schema(pa.BufferReader(tail))

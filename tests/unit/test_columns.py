@@ -159,6 +159,25 @@ class TestMapping:
         assert columns.theirs == {"caption": "alt"}
         assert columns.ignored == ("caption",)
 
+    def test_a_column_that_the_profile_leaves_out_is_absent(self) -> None:
+        columns = map_columns(schema("URL", "width"), WANTED, {"url": "", "width": ""})
+
+        assert columns.theirs == {}
+        assert columns.ignored == ("URL", "width")
+
+    def test_a_column_that_the_profile_gives_is_no_alias_of_another(self) -> None:
+        columns = map_columns(schema("TEXT"), ("caption", "key"), {"key": "TEXT"})
+
+        assert columns.theirs == {"key": "TEXT"}
+
+    def test_a_nested_column_is_not_taken_for_another_name_of_ours(self) -> None:
+        nested = pa.schema([("TEXT", pa.list_(pa.string())), ("URL", pa.string())])
+
+        columns = map_columns(nested, WANTED)
+
+        assert columns.theirs == {"url": "URL"}
+        assert columns.ignored == ("TEXT",)
+
     def test_a_name_that_the_profile_gives_and_the_file_lacks_is_refused(self) -> None:
         with pytest.raises(
             BadMetadata, match=r"'TXT', which the profile names for caption; .* URL, TEXT$"

@@ -82,6 +82,7 @@ def test_a_name_never_leads_out_of_the_profiles(name: str) -> None:
         ("vectors = []", "vectors"),
         ('columns = { colour = "c" }', "columns"),
         ('required_columns = ["image_embedding"]', "required_columns"),
+        ('dimension = 4\ncolumns = { text_embedding = "" }', "columns"),
         ('vectors = ["image_embedding"]', r"layouts\.0\.text_embedding: is none"),
         ('columns = { text_embedding = "vector" }', "dimension"),
         (

@@ -171,11 +171,45 @@ class TestColumns:
     def test_a_required_column_that_is_missing_is_a_problem(
         self, run: Run, client: Client, shard_directory: Path
     ) -> None:
-        write_metadata(shard_directory, link=["u"] * ROWS)
+        for shard in range(3):
+            write_metadata(shard_directory, shard, link=["u"] * ROWS)
         specs = [replace(spec, required=["url"]) for spec in run.specs]
 
         with pytest.raises(PreflightFailed, match=r"columns: needs url, .*its columns are link"):
             check_run(replace(run, specs=specs), client, OPTIONS).check()
+
+    def test_one_file_that_cannot_be_used_is_a_warning_while_another_can(
+        self, run: Run, client: Client, shard_directory: Path
+    ) -> None:
+        path_of(shard_directory, "metadata").write_bytes(b"PAR1 and nothing more PAR1")
+
+        report = check_run(run, client, OPTIONS)
+
+        report.check()
+        columns = line(report, "columns")
+        assert (columns.verdict, columns.found) == ("warning", "10 of 10 in shard 00001")
+        assert "The metadata of shard 00000" in columns.note
+
+    def test_files_of_which_none_can_be_used_are_a_problem(
+        self, run: Run, client: Client, shard_directory: Path
+    ) -> None:
+        for shard in range(3):
+            path_of(shard_directory, "metadata", shard).write_bytes(b"<html>maintenance</html>")
+
+        with pytest.raises(PreflightFailed, match="is not a Parquet file"):
+            check_run(run, client, OPTIONS).check()
+
+    def test_a_mirror_with_a_web_page_in_its_place_is_passed_over(
+        self, run: Run, client: Client, mirror: Mirror, shard_directory: Path
+    ) -> None:
+        (shard_directory / "page").mkdir()
+        (shard_directory / "page" / "metadata.parquet").write_text("<html>maintenance</html>")
+        urls = dict(run.specs[0].urls)
+        urls["metadata"] = [f"{mirror.url}/page/metadata.parquet", *urls["metadata"]]
+
+        report = check_run(replace(run, specs=[replace(run.specs[0], urls=urls)]), client, OPTIONS)
+
+        assert line(report, "columns").verdict == "ok"
 
     def test_a_source_that_gives_no_part_of_a_large_file_leaves_them_unknown(
         self, run: Run, client: Client, shard_directory: Path
@@ -200,8 +234,8 @@ class TestColumns:
         assert line(report, "columns").verdict == "ok"
 
 
-def write_metadata(directory: Path, **columns: list[str]) -> None:
-    pq.write_table(pa.table(columns), path_of(directory, "metadata"))
+def write_metadata(directory: Path, shard: int = 0, **columns: list[str]) -> None:
+    pq.write_table(pa.table(columns), path_of(directory, "metadata", shard))
 
 
 def test_an_index_that_the_server_cannot_hold_is_a_problem(run: Run, client: Client) -> None:

@@ -277,6 +277,39 @@ class TestDiscovery:
 
         assert discover_shards(CLIP_RETRIEVAL, sources) == [0, 1, 2]
 
+    def test_a_mirror_that_may_not_be_listed_refuses_what_it_lacks(
+        self, mirror: Mirror, shard_directory: Path, tmp_path: Path
+    ) -> None:
+        for shard in range(3):
+            put_shard(shard_directory, CLIP_RETRIEVAL, 0, shard)
+        second = tmp_path / "second"
+        put_shard(second, CLIP_RETRIEVAL, 0, 0)
+        with Mirror(second) as other:
+            for shard in (1, 2, *range(3, LOOK_AHEAD + 60)):
+                for path in CLIP_RETRIEVAL.layouts[0].paths(shard, 1).values():
+                    other.fail(f"/{path}", answer(403), "")
+
+            found = discover_shards(CLIP_RETRIEVAL, f"{mirror.url},{other.url}")
+
+        assert found == [0, 1, 2]
+
+    def test_a_mirror_that_does_not_answer_might_have_more(
+        self, mirror: Mirror, shard_directory: Path
+    ) -> None:
+        put_shard(shard_directory, CLIP_RETRIEVAL, 0, 0)
+
+        with pytest.raises(SourceUnreachable):
+            discover_shards(CLIP_RETRIEVAL, f"{mirror.url},{unused_url()}")
+
+    def test_a_mirror_that_does_not_begin_at_0_wants_a_range(
+        self, mirror: Mirror, shard_directory: Path, tmp_path: Path
+    ) -> None:
+        put_shard(shard_directory, CLIP_RETRIEVAL, 0, 0)
+        put_shard(tmp_path / "second", CLIP_RETRIEVAL, 0, 1)
+
+        with pytest.raises(BadShards, match="second has no shard 0"):
+            discover_shards(CLIP_RETRIEVAL, f"{mirror.url},{(tmp_path / 'second').as_uri()}")
+
     def test_a_source_that_does_not_begin_at_0_wants_a_range(self, shard_directory: Path) -> None:
         put_shard(shard_directory, CLIP_RETRIEVAL, 0, 1)
 

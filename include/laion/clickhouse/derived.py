@@ -10,83 +10,149 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from clickhouse_connect.driver.binding import quote_identifier as quote_any
-
-from laion.clickhouse.client import Client, typed_errors
-from laion.clickhouse.identifiers import quote_string, staging_table
-from laion.clickhouse.schema import ELEMENT_TYPES, column_types
+from laion.clickhouse.client import DRIVER_ERRORS, Client, typed_errors
+from laion.clickhouse.identifiers import quote_column, staging_table
+from laion.clickhouse.schema import ELEMENT_TYPES
 from laion.clickhouse.statements import statement
 from laion.datasets import SIZE_COLUMNS, TEXT_COLUMNS
-from laion.errors import ClickHouseError, ClickHouseUnreachable, TableMismatch
+from laion.errors import (
+    ClickHouseAuthFailed,
+    ClickHouseBusy,
+    ClickHouseError,
+    ClickHouseUnreachable,
+    TableMismatch,
+)
 from laion.shards import MAX_SHARD
 
 DROP_SETTINGS = {"max_table_size_to_drop": 0, "max_partition_size_to_drop": 0}
-"""For this package's own tables, which can be made again. Otherwise a server refuses to drop what
-is larger than 50 GB (code 359), to save people from mistakes."""
+NOT_DROPPED_CODE = 359
+"""A server refuses to drop what is larger than 50 GB, to save people from mistakes. This package's
+own tables can be made again."""
 
-PROBE_BYTES = 4
+CREATE_SETTINGS = {
+    # A column of a Nested is named as it is in the base table.
+    "flatten_nested": 0,
+    # What the owner was once allowed is good for a copy.
+    "allow_suspicious_codecs": 1,
+    "allow_suspicious_low_cardinality_types": 1,
+}
+STAGING_SETTINGS = {
+    # Merging rows that move on in a moment would be work for nothing.
+    "max_bytes_to_merge_at_min_space_in_pool": "1",
+    "max_bytes_to_merge_at_max_space_in_pool": "1",
+}
+PLACEMENT = re.compile(
+    r"\b(?:storage_policy = '[^']*'|disk = (?:'[^']*'|disk\((?:[^()]|\([^()]*\))*\)))"
+)
+
+TAKES = {
+    "String": r"String|Enum(?:8|16)\(.*\)",
+    "UInt32": r"U?Int64|UInt32",
+    "Float32": r"Float(?:32|64)",
+    "Vector": rf"Array\((?:{'|'.join(ELEMENT_TYPES)})\)",
+}
+"""By what a shard brings: the types that a column may have to hold it without loss."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a base table. `kind` is DEFAULT, MATERIALIZED, ALIAS, EPHEMERAL or empty."""
+
+    name: str
+    type: str
+    kind: str
+    expression: str
+    codec: str
+
+    @property
+    def definition(self) -> str:
+        """The column as CREATE TABLE has it."""
+        parts = (quote_column(self.name), self.type, self.kind, self.expression, self.codec)
+        return " ".join(filter(None, parts))
+
+
+def read_columns(client: Client, table: str) -> list[Column]:
+    """Return the columns of a table in their order; none when there is no table."""
+    with typed_errors(f"read the columns of {table}"):
+        found = client.query(statement("table_columns"), parameters={"table": table})
+    return [Column(*row) for row in found.result_rows]
 
 
 def derive(client: Client, table: str) -> dict[str, str]:
     """Return the parts of a CREATE TABLE that a table made from a base table takes over from it.
 
-    They are `columns`, `sorting_key`, `primary_key` and `storage_policy`, as SQL. Raises
-    TableMismatch when there is no such table, ClickHouseError.
+    They are `columns`, `sorting_key`, `primary_key`, `settings` (all of them, and those of a
+    staging table) and `placement` (a comma, storage policy or disk), as SQL. Raises TableMismatch
+    when there is no such table, ClickHouseError.
     """
+    columns = read_columns(client, table)
     with typed_errors(f"read the structure of {table}"):
-        columns = client.query(statement("table_columns"), parameters={"table": table}).result_rows
         layout = client.query(statement("table_layout"), parameters={"table": table}).result_rows
     if not layout:
         raise TableMismatch(f"there is no table {table!r}, although it was there before")
-    ((sorting_key, primary_key, policy),) = layout
+    ((sorting_key, primary_key, settings),) = layout
+    own = [f"{name} = {value}" for name, value in STAGING_SETTINGS.items() if name not in settings]
     return {
-        "columns": ",\n    ".join(
-            " ".join(filter(None, (quote_any(name), *rest))) for name, *rest in columns
-        ),
+        "columns": ",\n    ".join(column.definition for column in columns),
         "sorting_key": sorting_key,
         "primary_key": primary_key,
-        "storage_policy": f", storage_policy = {quote_string(policy)}" if policy else "",
+        "settings": ", ".join(filter(None, [settings, *own])),
+        "placement": "".join(f", {placed}" for placed in PLACEMENT.findall(settings)),
     }
 
 
 def make_staging_table(client: Client, table: str, staging: str) -> None:
     """Make an empty staging table of a base table, in place of one that may be there."""
     drop_derived(client, staging)
+    text = statement("create_staging", staging=staging, literals=derive(client, table))
     with typed_errors(f"create {staging}"):
-        client.command(statement("create_staging", staging=staging, literals=derive(client, table)))
+        client.command(text, settings=CREATE_SETTINGS)
 
 
 def drop_derived(client: Client, table: str) -> None:
     """Drop a staging table or a build's search table, however large, if it exists."""
     with typed_errors(f"drop {table}"):
-        client.command(statement("drop_table", table=table), settings=DROP_SETTINGS)
+        drop_however_large(client, statement("drop_table", table=table))
 
 
-def check_publishable(client: Client, table: str, vectors: Sequence[str]) -> None:
+def drop_however_large(client: Client, text: str) -> None:
+    """Run a statement that drops a table or partition of this package's own.
+
+    The server's limit is only lifted when it is in the way: a profile may not let us.
+    """
+    try:
+        client.command(text)
+    except DRIVER_ERRORS as error:
+        if getattr(error, "code", None) != NOT_DROPPED_CODE:
+            raise
+        client.command(text, settings=DROP_SETTINGS)
+
+
+def check_publishable(
+    client: Client, table: str, vectors: Sequence[str], attempt: str = ""
+) -> None:
     """Check that shards can be published into a base table as its owner has left it.
 
     Compares the columns with what shards bring, and tries with an empty staging table whether the
-    server lets the two exchange partitions. Raises TableMismatch, ClickHouseError.
+    server lets the two exchange partitions. The table is named by `attempt`, 8 hex digits, or at
+    random. Raises TableMismatch, ClickHouseError.
     """
-    if wrong := _wrong_columns(column_types(client, table), vectors):
+    if wrong := _wrong_columns(read_columns(client, table), vectors):
         raise TableMismatch(
             f"shards cannot be loaded into table {table!r}, which was altered: {'; '.join(wrong)}. "
             "Change that back, or choose another name with the param `table`."
         )
-    staging = staging_table(table, MAX_SHARD, secrets.token_hex(PROBE_BYTES))
-    make_staging_table(client, table, staging)
+    staging = staging_table(table, MAX_SHARD, attempt or secrets.token_hex(4))
     try:
+        make_staging_table(client, table, staging)
+        literals = {"shard": str(MAX_SHARD)}
         with typed_errors(f"exchange partitions of {table} with a staging table"):
             client.command(
-                statement(
-                    "attach_nothing",
-                    table=table,
-                    staging=staging,
-                    literals={"shard": str(MAX_SHARD)},
-                )
+                statement("attach_nothing", table=table, staging=staging, literals=literals)
             )
-    except ClickHouseUnreachable:
+    except (ClickHouseUnreachable, ClickHouseBusy, ClickHouseAuthFailed, TableMismatch):
         raise
     except ClickHouseError as error:
         raise TableMismatch(
@@ -97,20 +163,30 @@ def check_publishable(client: Client, table: str, vectors: Sequence[str]) -> Non
         drop_derived(client, staging)
 
 
-def _wrong_columns(found: dict[str, str], vectors: Sequence[str]) -> list[str]:
+def _wrong_columns(found: Sequence[Column], vectors: Sequence[str]) -> list[str]:
     """Return what is wrong with a base table's columns, one sentence each."""
     expected = {
-        "id": ["Int64"],
-        "shard": ["UInt16"],
-        "similarity": ["Float32"],
-        **{name: ["String"] for name in TEXT_COLUMNS},
-        **{name: ["UInt32"] for name in SIZE_COLUMNS},
-        **{name: [f"Array({element})" for element in ELEMENT_TYPES] for name in vectors},
+        "id": "Int64",
+        "shard": "UInt16",
+        "similarity": "Float32",
+        **dict.fromkeys(TEXT_COLUMNS, "String"),
+        **dict.fromkeys(SIZE_COLUMNS, "UInt32"),
+        **dict.fromkeys(vectors, "Vector"),
     }
+    columns = {column.name: column for column in found}
     wrong = []
-    for name, kinds in expected.items():
-        if name not in found:
+    for name, kind in expected.items():
+        column = columns.get(name)
+        if column is None:
             wrong.append(f"it has no column {name}")
-        elif re.sub(r"(LowCardinality|Nullable)\((.*)\)", r"\2", found[name]) not in kinds:
-            wrong.append(f"column {name} is {found[name]}, not {' or '.join(kinds)}")
+        elif column.kind not in ("", "DEFAULT"):
+            wrong.append(f"column {name} is {column.kind}, so that nothing can be put into it")
+        elif not re.fullmatch(TAKES.get(kind, kind), _unwrapped(column.type)):
+            wrong.append(f"column {name} is {column.type}, which does not hold what shards bring")
     return wrong
+
+
+def _unwrapped(kind: str) -> str:
+    while wrapped := re.fullmatch(r"(?:LowCardinality|Nullable)\((.*)\)", kind):
+        kind = wrapped[1]
+    return kind

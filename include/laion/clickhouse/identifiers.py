@@ -19,6 +19,11 @@ def quote_identifier(name: str) -> str:
     return f"`{name}`"
 
 
+def quote_column(name: str) -> str:
+    """Return the name of a column in backquotes, whatever characters it has."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
 def quote_string(text: str) -> str:
     """Return `text` as a ClickHouse string literal, for statements that take no parameters."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

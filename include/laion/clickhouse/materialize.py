@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from laion.clickhouse.builds import BucketState
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier
 from laion.clickhouse.statements import statement
@@ -36,6 +37,11 @@ class Parts:
     def is_one_graph(self) -> bool:
         """Whether the partition is one part with its index, or empty: each graph is searched."""
         return self.parts <= 1 and not self.unindexed
+
+    def are_of(self, bucket: BucketState) -> bool:
+        """Whether this is what a bucket was when it was built: all of its rows and graphs."""
+        kept = (bucket.rows, bucket.index_bytes)
+        return self.is_one_graph and (self.rows, self.index_bytes) == kept
 
 
 def index_name(vector: str) -> str:
@@ -91,7 +97,7 @@ def count_parts(client: Client, table: str, bucket: int) -> Parts:
     """Return what a partition of a search table consists of."""
     with typed_errors(f"count the parts of {table}"):
         found = client.query(
-            statement("bucket_parts"), parameters={"table": table, "bucket": bucket}
+            statement("bucket_parts", table=table), parameters={"table": table, "bucket": bucket}
         )
     return Parts(**next(iter(found.named_results())))
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from laion.clickhouse.builds import BucketState, BuildPlan, Builds, Holder
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.cluster import ensure_distributed, sync_replica
-from laion.clickhouse.derived import DROP_SETTINGS, derive, drop_derived
+from laion.clickhouse.derived import CREATE_SETTINGS, derive, drop_derived, drop_however_large
 from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table
 from laion.clickhouse.materialize import (
     build_indexes,
@@ -240,7 +240,8 @@ def _create_table(client: Client, table: str, plan: BuildPlan) -> None:
                     "shards_per_bucket": str(plan.shards_per_bucket),
                     "comment": quote_string(comment),
                 },
-            )
+            ),
+            settings=CREATE_SETTINGS,
         )
         for vector in plan.vectors:
             client.command(
@@ -278,10 +279,10 @@ def _attach_unchanged(
         with typed_errors(f"attach bucket {bucket} to {shadow}"):
             alter = f"ALTER TABLE {quote_identifier(shadow)}"
             origin = quote_identifier(search_table(builds.table))
-            client.command(f"{alter} DROP PARTITION {bucket}", settings=DROP_SETTINGS)
+            drop_however_large(client, f"{alter} DROP PARTITION {bucket}")
             client.command(f"{alter} ATTACH PARTITION {bucket} FROM {origin}")
         parts = count_parts(client, shadow, bucket)
-        if parts.rows != old.rows or not parts.is_one_graph:
+        if not parts.are_of(old):
             to_build.append(bucket)
             continue
         builds.record_bucket(plan.build_id, replace(old, state="attached", seconds=0.0))
@@ -300,15 +301,14 @@ def _still_there(
     """Return whether a bucket was built from these sources and is in the table."""
     if not state.is_done or state.shards != sources:
         return False
-    parts = count_parts(client, shadow, state.bucket)
-    return parts.rows == state.rows and parts.is_one_graph
+    return count_parts(client, shadow, state.bucket).are_of(state)
 
 
 def _fill(client: Client, table: str, shadow: str, plan: BuildPlan, bucket: int) -> None:
     """Copy the bucket's rows and merge them: every part has a graph, and each is searched."""
     alter = f"ALTER TABLE {quote_identifier(shadow)}"
     stop_building(client, shadow, bucket)
-    client.command(f"{alter} DROP PARTITION {bucket}", settings=DROP_SETTINGS)
+    drop_however_large(client, f"{alter} DROP PARTITION {bucket}")
     usable = (f"isFinite(L2Norm({v})) AND L2Norm({v}) > 0" for v in plan.vectors)
     first, last = plan.shards_of(bucket)
     client.command(
@@ -354,7 +354,7 @@ def _can_attach(client: Client, in_use: str, shadow: str) -> bool:
 
     def structure(table: str) -> tuple[object, ...]:
         found = client.query(statement("index_definitions"), parameters={"table": table})
-        return derive(client, table)["storage_policy"], *found.result_rows
+        return derive(client, table)["placement"], *found.result_rows
 
     with typed_errors(f"compare {shadow} with {in_use}"):
         return structure(in_use) == structure(shadow)

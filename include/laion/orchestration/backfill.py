@@ -17,6 +17,8 @@ from laion.backfill import (
     plan_backfill,
 )
 from laion.clickhouse.schema import ensure_ledger
+from laion.clickhouse.shard_facts import last_load
+from laion.errors import NeverLoaded
 from laion.orchestration.connections import clickhouse_client
 from laion.orchestration.params import backfill_params, check_conf
 from laion.urls import hide_credentials
@@ -40,6 +42,11 @@ def find_shards() -> dict[str, Any]:
     )
     with clickhouse_client() as client:
         ensure_ledger(client)
+        if last_load(client, request.table) is None:
+            raise NeverLoaded(
+                f"no run in the ledger has loaded into table {request.table!r}; check the params "
+                "`dataset` and `table`"
+            )
         repairs = plan_backfill(client, request)
         conf = ingest_conf(client, request, repairs) or {}
         if not params["dry_run"]:

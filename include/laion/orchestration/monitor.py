@@ -13,7 +13,7 @@ from airflow.sdk import get_current_context
 from laion.clickhouse.client import Client
 from laion.clickhouse.ledger import Ledger
 from laion.clickhouse.schema import ensure_ledger
-from laion.errors import UdfCheckFailed, UdfsNotPossible
+from laion.errors import NeverLoaded, UdfCheckFailed, UdfsNotPossible
 from laion.monitor import (
     MIN_FREE,
     Check,
@@ -51,6 +51,11 @@ def list_tables() -> list[dict[str, str]]:
     with clickhouse_client() as client:
         ensure_ledger(client)
         tables = monitored_tables(client)
+    if wanted and wanted not in {table for table, _ in tables}:
+        raise NeverLoaded(
+            f"table: the ledger knows of no run that has loaded into {wanted!r}; it knows "
+            f"{', '.join(table for table, _ in tables) or 'no table'}"
+        )
     return [
         {"table": table, "dataset": dataset} for table, dataset in tables if wanted in ("", table)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
 from typing import Any
@@ -63,7 +64,7 @@ def plan() -> list[dict[str, Any]]:
             ensure_base_table(
                 client, request.table, identity, profile.vectors, request.element_type
             )
-            check_publishable(client, request.table, profile.vectors)
+            check_publishable(client, request.table, profile.vectors, _probe_of(origin))
             specs = [_spec(request, profile, sources, dimension, shard) for shard in shards]
             log.info(
                 "%d shards from %s: %s",
@@ -155,6 +156,11 @@ def _resolve_shards(request: IngestRequest, profile: Profile, ledger: Ledger) ->
             return sorted(set(known) - held)
         case expression:
             return profile.check_shards(parse_shards(expression))
+
+
+def _probe_of(origin: TaskOrigin) -> str:
+    """Return what stands for an attempt in a run's trial table: the next try drops the same."""
+    return hashlib.sha256(f"{origin.dag_id}/{origin.run_id}".encode()).hexdigest()[:8]
 
 
 def _bases(request: IngestRequest, profile: Profile) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pyarrow as pa
 
 from laion.clickhouse.sizing import format_gb
+from laion.columns import ColumnMap
 from laion.convert import map_spec_columns
 from laion.datasets import DTYPE_BYTES, NPY_HEADER_BYTES
 from laion.download.options import DownloadOptions
@@ -18,6 +20,8 @@ from laion.sources import read_schema
 from laion.survey import Survey
 
 MAX_LISTED = 5
+MAX_OPENED = 3
+"""Metadata files that are looked into until one can be used."""
 
 
 def check_files(run: Run, survey: Survey) -> Line:
@@ -36,29 +40,41 @@ def check_files(run: Run, survey: Survey) -> Line:
 
 
 def check_columns(run: Run, survey: Survey, options: DownloadOptions) -> Line:
-    """Compare the first whole shard's metadata with the table's columns, by the file's footer."""
+    """Compare the first whole shard's metadata with the table's columns, by the file's footer.
+
+    Where that file cannot be used a few more are looked at: the run may do without one shard.
+    """
     broken, needed = survey.broken_shards, ", ".join(run.specs[0].required)
-    spec = next((spec for spec in run.specs if spec.shard not in broken), None)
-    if spec is None:
-        return Line("columns", needed, "unknown", "warning", "No shard is whole.")
-    try:
-        columns = map_spec_columns(_read_schema(spec, options), spec)
-    except BadMetadata as error:
-        return Line("columns", needed, spec.label, "problem", f"The metadata {error}")
-    except SourceError as error:
-        note = f"The columns of {spec.label} are unknown until it is fetched: {error}"
-        return Line("columns", needed, "unknown", "warning", note)
+    whole = [spec for spec in run.specs if spec.shard not in broken][:MAX_OPENED]
+    unusable: list[str] = []
+    for spec in whole:
+        try:
+            columns = map_spec_columns(_read_schema(spec, options), spec)
+        except BadMetadata as error:
+            unusable.append(f"The metadata of {spec.label} {error}.")
+        except SourceError as error:
+            note = f"The columns of {spec.label} are unknown until it is fetched: {error}"
+            return Line("columns", needed, "unknown", "warning", " ".join([*unusable, note]))
+        else:
+            return _columns_line(needed, spec, columns, unusable)
+    verdict = "problem" if whole else "warning"
+    return Line("columns", needed, "unknown", verdict, " ".join(unusable) or "No shard is whole.")
+
+
+def _columns_line(
+    needed: str, spec: ShardSpec, columns: ColumnMap, unusable: Sequence[str]
+) -> Line:
     wanted = len(columns.theirs) + len(columns.absent)
     found = f"{len(columns.theirs)} of {wanted} in {spec.label}"
-    verdict = "warning" if columns.absent else "ok"
-    return Line("columns", needed, found, verdict, columns.describe())
+    verdict = "warning" if columns.absent or unusable else "ok"
+    return Line("columns", needed, found, verdict, " ".join([*unusable, columns.describe()]))
 
 
 def _read_schema(spec: ShardSpec, options: DownloadOptions) -> pa.Schema:
     """Return the columns of a shard's metadata file, from the first mirror that gives them."""
     *earlier, last = spec.urls["metadata"]
     for url in earlier:
-        with suppress(SourceError):
+        with suppress(SourceError, BadMetadata):
             return read_schema(url, options)
     return read_schema(last, options)
 

@@ -16,7 +16,7 @@ from laion.clickhouse.server import (
     too_old,
 )
 from laion.clickhouse.sizing import format_gb, plan_index
-from laion.errors import IndexTooLarge, TableMismatch
+from laion.errors import ClickHouseError, IndexTooLarge
 from laion.preflight.report import Line
 from laion.preflight.run import Run
 
@@ -32,7 +32,7 @@ def check_base_table(run: Run, client: Client) -> Iterator[Line]:
         return
     try:
         check_publishable(client, run.table, run.profile.vectors)
-    except TableMismatch as error:
+    except ClickHouseError as error:
         yield Line("base table", "takes shards", "altered", "problem", str(error))
     else:
         yield Line("base table", "takes shards", run.table)

@@ -29,7 +29,12 @@ ALTERATIONS = {
     "a constraint": "ADD CONSTRAINT safe CHECK NSFW = 'UNLIKELY'",
     "columns": "ADD COLUMN host String DEFAULT domain(url), ADD COLUMN `a b` UInt8 MATERIALIZED 1",
     "another order": "ADD COLUMN rank UInt8, MODIFY ORDER BY (id, rank)",
-    "another type that holds the same": "MODIFY COLUMN NSFW LowCardinality(String)",
+    "types that hold the same": "MODIFY COLUMN LICENSE LowCardinality(Nullable(String)), "
+    "MODIFY COLUMN width UInt64, MODIFY COLUMN similarity Float64, MODIFY COLUMN NSFW "
+    "Enum8('' = 0, 'UNLIKELY' = 1, 'UNSURE' = 2, 'NSFW' = 3)",
+    "odd names": 'ADD COLUMN `"x"` UInt8, ADD COLUMN `\\`y\\\\` UInt8',
+    "a nested column": "ADD COLUMN n Nested(a UInt8, b String)",
+    "a codec that is seldom right": "MODIFY COLUMN width UInt32 CODEC(Delta)",
 }
 
 
@@ -40,7 +45,8 @@ def base(client: Client) -> Client:
 
 
 def alter(client: Client, what: str) -> None:
-    client.command(f"ALTER TABLE {TABLE} {what}")
+    allowed = {"allow_suspicious_codecs": 1, "flatten_nested": 0}
+    client.command(f"ALTER TABLE {TABLE} {what}", settings=allowed)
 
 
 def created(client: Client, table: str) -> str:
@@ -99,10 +105,15 @@ class TestCheck:
         ("what", "message"),
         [
             ("DROP COLUMN key", "it has no column key"),
-            ("MODIFY COLUMN width UInt16", "column width is UInt16, not UInt32"),
+            ("MODIFY COLUMN width UInt16", "column width is UInt16, which does not hold .*"),
+            (
+                "MODIFY COLUMN key String MATERIALIZED toString(id)",
+                "column key is MATERIALIZED, .*",
+            ),
+            ("RENAME COLUMN key TO k, ADD COLUMN key String ALIAS k", "column key is ALIAS, .*"),
             (
                 "MODIFY COLUMN image_embedding Array(Float64)",
-                r"column image_embedding is Array\(Float64\), not Array\(Float32\) or .*",
+                r"column image_embedding is Array\(Float64\), which does not hold .*",
             ),
         ],
     )
@@ -139,13 +150,16 @@ def two_disks(tmp_path: Path) -> Iterator[EmbeddedServer]:
         yield server
 
 
-def test_staging_and_search_table_lie_where_the_base_table_does(
-    two_disks: EmbeddedServer, shard_directory: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "setting", ["storage_policy = 'large'", "disk = 'second'", "index_granularity_bytes = 0"]
+)
+def test_staging_and_search_table_are_stored_as_the_base_table_is(
+    two_disks: EmbeddedServer, shard_directory: Path, tmp_path: Path, setting: str
 ) -> None:
     write_little_shard(shard_directory)
     with two_disks.client(autogenerate_session_id=False) as client:
         make_tables(client)
-        text = created(client, TABLE).replace("SETTINGS", "SETTINGS storage_policy = 'large',")
+        text = created(client, TABLE).replace("SETTINGS", f"SETTINGS {setting},")
         client.command(f"DROP TABLE {TABLE} SYNC")
         client.command(text)
 
@@ -158,7 +172,8 @@ def test_staging_and_search_table_lie_where_the_base_table_does(
             "SELECT DISTINCT `table`, disk_name FROM system.parts "
             f"WHERE active AND startsWith(`table`, '{TABLE}')"
         ).result_rows
-    assert set(disks) == {(TABLE, "second"), (f"{TABLE}_search", "second")}
+    disk = "default" if "bytes" in setting else "second"
+    assert set(disks) == {(TABLE, disk), (f"{TABLE}_search", disk)}
 
 
 def test_a_table_larger_than_the_servers_limit_is_dropped(base: Client) -> None:
@@ -171,3 +186,19 @@ def test_a_table_larger_than_the_servers_limit_is_dropped(base: Client) -> None:
     drop_derived(base, STAGING)
 
     assert not table_exists(base, STAGING)
+
+
+def test_a_limit_that_may_not_be_lifted_matters_only_where_it_is_in_the_way(
+    tmp_path: Path,
+) -> None:
+    server = EmbeddedServer(tmp_path / "clickhouse")
+    const = "<constraints><max_table_size_to_drop><const/></max_table_size_to_drop></constraints>"
+    users = server.path / "users.d" / "const.xml"
+    users.parent.mkdir(parents=True)
+    users.write_text(f"<clickhouse><profiles><default>{const}</default></profiles></clickhouse>")
+    with server, server.client(autogenerate_session_id=False) as client:
+        make_tables(client)
+
+        check_publishable(client, TABLE, VECTORS)
+
+        assert not client.command("SELECT count() FROM system.tables WHERE name LIKE '%staging%'")

@@ -74,6 +74,11 @@ class TestPlanned:
             ["DROP INDEX image_index", f"ADD INDEX image_index image_embedding TYPE {OWNERS}"],
             ["ADD INDEX by_host lower(url) TYPE bloom_filter GRANULARITY 4"],
             ["ADD PROJECTION by_url (SELECT id, url ORDER BY url)"],
+            [
+                "DROP INDEX image_index",
+                "ADD INDEX image_index image_embedding TYPE vector_similarity('hnsw', "
+                f"'cosineDistance', {DIMENSION}, 'bf16', 8, 64) GRANULARITY 4 FIRST",
+            ],
         ],
     )
     def test_partitions_with_other_indexes_than_planned_are_built_again(
@@ -165,7 +170,9 @@ class TestWhole:
         poll(lambda: not base.command("SELECT count() FROM system.merges"))
         assert count_parts(base, SEARCH, 0).parts == before.parts + 12
         (finding,) = check_index(base, TABLE)
-        assert finding.summary.startswith(f"bucket 0 of {SEARCH} is 13 parts, 0 of them without")
+        assert finding.summary.startswith(
+            f"bucket 0 of {SEARCH} is not as it was built: 700 of 100 rows in 13 parts, 0 without"
+        )
         assert "build_index on for table little" in finding.remedy
 
     def test_a_bucket_of_several_parts_is_built_again(self, base: Client) -> None:
@@ -175,3 +182,37 @@ class TestWhole:
         begun = begin_build(Builds(base, TABLE, OTHER_RUN), OPTIONS)
         assert not isinstance(begun, Holder)
         assert begun[1] == [0]
+
+    @pytest.mark.parametrize(
+        ("damage", "bucket"),
+        [
+            (f"ALTER TABLE {SEARCH} CLEAR INDEX image_index IN PARTITION 0", 0),
+            (f"ALTER TABLE {SEARCH} DROP PARTITION 1", 1),
+            (f"DELETE FROM {SEARCH} WHERE id = 7", 0),
+        ],
+    )
+    def test_a_bucket_that_lost_a_graph_or_rows_is_found_at_night_and_built_again(
+        self, base: Client, damage: str, bucket: int
+    ) -> None:
+        build_search(base)
+
+        base.command(damage, settings={"mutations_sync": 2})
+
+        (finding,) = check_index(base, TABLE)
+        assert finding.summary.startswith(f"bucket {bucket} of {SEARCH} is not as it was built")
+        begun = begin_build(Builds(base, TABLE, OTHER_RUN), OPTIONS)
+        assert not isinstance(begun, Holder)
+        assert begun[1] == [bucket]
+        build_search(base, origin=OTHER_RUN)
+        assert check_index(base, TABLE) == []
+
+    def test_rows_in_a_bucket_that_nobody_built_are_found_at_night(self, base: Client) -> None:
+        build_search(base)
+
+        base.command(
+            f"INSERT INTO {SEARCH} (id, shard, image_embedding, text_embedding) "
+            f"SELECT 1, 99, image_embedding, text_embedding FROM {TABLE} LIMIT 1"
+        )
+
+        (finding,) = check_index(base, TABLE)
+        assert finding.summary == f"{SEARCH} has 1 rows in buckets that no build made"

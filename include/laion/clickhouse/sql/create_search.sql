@@ -12,5 +12,5 @@ SETTINGS
     index_granularity = 128,
     -- The index is built once per bucket, after its parts are merged.
     materialize_skip_indexes_on_merge = 0
-    $storage_policy
+    $placement
 COMMENT $comment

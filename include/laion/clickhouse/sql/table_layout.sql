@@ -1,7 +1,3 @@
--- A policy is set when the table says so itself; without one, the server's own is in use.
-SELECT
-    sorting_key,
-    primary_key,
-    if(match(engine_full, 'SETTINGS.*\\bstorage_policy = '), storage_policy, '') AS own_storage_policy
+SELECT sorting_key, primary_key, extract(engine_full, ' SETTINGS (.*)$$')
 FROM system.tables
 WHERE `database` = currentDatabase() AND name = {table:String}
