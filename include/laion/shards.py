@@ -34,21 +34,26 @@ def parse_shards(expression: str) -> list[int]:
     The words `all`, `missing` and `failed` depend on a dataset or on the ledger and are not
     resolved here. Raises BadShards.
     """
-    numbers: set[int] = set()
-    for part in expression.split(","):
-        match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
-        if match is None:
-            raise BadShards(
-                f"shards: cannot read {part.strip()!r} in {expression!r}; {SHARDS_HELP}"
-            )
-        first = int(match[1])
-        last = int(match[2]) if match[2] else first
-        if last < first:
-            raise BadShards(f"shards: {part.strip()!r} ends before it starts; write {last}-{first}")
-        if last > MAX_SHARD:
-            raise BadShards(f"shards: {last} is too large; shards are numbered 0 to {MAX_SHARD}")
-        numbers.update(range(first, last + 1))
-    return sorted(numbers)
+    numbers: list[int] = []
+    unnamed = 0
+    for first, last in sorted(_read_range(part, expression) for part in expression.split(",")):
+        # What an earlier range has named is not counted through again, however often it is named.
+        numbers.extend(range(max(first, unnamed), last + 1))
+        unnamed = max(unnamed, last + 1)
+    return numbers
+
+
+def _read_range(part: str, expression: str) -> tuple[int, int]:
+    match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
+    if match is None:
+        raise BadShards(f"shards: cannot read {part.strip()!r} in {expression!r}; {SHARDS_HELP}")
+    first = int(match[1])
+    last = int(match[2]) if match[2] else first
+    if last < first:
+        raise BadShards(f"shards: {part.strip()!r} ends before it starts; write {last}-{first}")
+    if last > MAX_SHARD:
+        raise BadShards(f"shards: {last} is too large; shards are numbered 0 to {MAX_SHARD}")
+    return first, last
 
 
 def format_shards(numbers: list[int]) -> str:

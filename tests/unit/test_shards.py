@@ -7,6 +7,7 @@ import pytest
 
 from laion.errors import BadShards
 from laion.shards import (
+    MAX_SHARD,
     SHARDS_PATTERN,
     ShardFiles,
     ShardParquet,
@@ -16,6 +17,7 @@ from laion.shards import (
     parse_shards,
     shard_label,
 )
+from tests.patience import patience
 
 SPEC = ShardSpec("little", "hold", 7, {"metadata": "file:///m.parquet"}, rows=3, dimension=16)
 FILES = ShardFiles(SPEC, "aaaa0001", {"metadata": "/m.parquet"}, {"metadata": 12}, staged=True)
@@ -33,6 +35,7 @@ STAGED = StagedShard(PARQUET, "hold_staging_7_aaaa0001", rows_written=3)
         ("0-2,5", [0, 1, 2, 5]),
         ("5, 0-2", [0, 1, 2, 5]),
         ("3,3,2-4", [2, 3, 4]),
+        ("1-5,2-3,4-6", [1, 2, 3, 4, 5, 6]),
         ("7-7", [7]),
         ("007", [7]),
         ("65535", [65535]),
@@ -42,6 +45,18 @@ def test_an_expression_names_its_shards_sorted_and_once(
     expression: str, numbers: list[int]
 ) -> None:
     assert parse_shards(expression) == numbers
+
+
+def test_ranges_that_are_named_over_and_over_are_counted_through_once() -> None:
+    with patience():
+        assert parse_shards("0-65535," * 100_000 + "7") == list(range(MAX_SHARD + 1))
+
+
+@pytest.mark.parametrize("part", ["1,", "1 , ", "0-65535,", "1" + " " * 9 + ","])
+def test_the_pattern_of_the_form_reads_a_long_expression_once(part: str) -> None:
+    with patience():
+        assert not re.search(SHARDS_PATTERN, part * 100_000 + "x")
+        assert re.search(SHARDS_PATTERN, part * 100_000 + "1")
 
 
 @pytest.mark.parametrize(

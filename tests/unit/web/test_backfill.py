@@ -7,7 +7,9 @@ from fastapi.testclient import TestClient
 from httpx import Response
 
 from laion.clickhouse.ledger import Ledger
+from laion.shards import MAX_SHARD
 from laion.web.security import OWN_REQUEST_HEADER
+from tests.patience import patience
 from tests.unit.clickhouse.shard_steps import ORIGIN, TABLE
 from tests.unit.web.conftest import Airflow
 from tests.unit.web.test_board import SECOND, publish, record
@@ -89,6 +91,15 @@ def test_what_names_no_shards_is_refused(pages: TestClient, loaded: Ledger, shar
 
     assert answer.status_code == 400
     assert "shards" in answer.json()["error"]
+
+
+def test_a_range_that_is_named_over_and_over_is_planned_once(
+    pages: TestClient, loaded: Ledger
+) -> None:
+    with patience():
+        answer = dry_run(pages, ",".join(["0-65535"] * 12_000))
+
+    assert len(answer.json()["repairs"]) == MAX_SHARD + 1
 
 
 def test_a_viewer_may_look_but_not_backfill(
