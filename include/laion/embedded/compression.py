@@ -16,10 +16,33 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+PIECE_BYTES = 256 * 1024
+"""What is decompressed at a time: a few bytes may stand for gigabytes."""
+
 _SLICE_BYTES = 64 * 1024
+
+
+class _Inflater:
+    """zlib's decompressor with the manners of the other two, which keep what they have not read."""
+
+    def __init__(self, wbits: int = zlib.MAX_WBITS) -> None:
+        self._stream = zlib.decompressobj(wbits)
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+
 _DECOMPRESSORS: dict[str, tuple[Callable[[], Any], int, str]] = {
-    "gzip": (lambda: zlib.decompressobj(wbits=31), 354, "ZLIB_INFLATE_FAILED"),
-    "deflate": (zlib.decompressobj, 354, "ZLIB_INFLATE_FAILED"),
+    "gzip": (lambda: _Inflater(wbits=31), 354, "ZLIB_INFLATE_FAILED"),
+    "deflate": (_Inflater, 354, "ZLIB_INFLATE_FAILED"),
     "zstd": (zstd.ZstdDecompressor, 561, "ZSTD_DECODER_FAILED"),
     "lz4": (lz4.frame.LZ4FrameDecompressor, 618, "LZ4_DECODER_FAILED"),
 }
@@ -70,16 +93,15 @@ class Decompressor:
         self._frame: Any = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what ``data`` decompress to, in pieces of bounded size."""
+        """Yield what ``data`` decompress to, in pieces of at most `PIECE_BYTES`, some empty."""
         for start in range(0, len(data), _SLICE_BYTES):
             rest = data[start : start + _SLICE_BYTES]
             while rest:
                 if self._frame is None:
                     self._frame = self._new()
-                try:
-                    yield self._frame.decompress(rest)
-                except (zlib.error, zstd.ZstdError, RuntimeError) as error:
-                    raise DBError(self._code, self._name, str(error)) from error
+                yield (piece := self._decompress(rest))
+                while len(piece) == PIECE_BYTES and not self._frame.eof:
+                    yield (piece := self._decompress(b""))
                 if not self._frame.eof:
                     break
                 rest = self._frame.unused_data or b""
@@ -89,6 +111,12 @@ class Decompressor:
         """Check that the last frame is complete."""
         if self._frame is not None:
             raise DBError(self._code, self._name, "The compressed body ends too early.")
+
+    def _decompress(self, data: bytes) -> bytes:
+        try:
+            return bytes(self._frame.decompress(data, PIECE_BYTES))
+        except (zlib.error, zstd.ZstdError, RuntimeError) as error:
+            raise DBError(self._code, self._name, str(error)) from error
 
 
 def choose_compressor(accept_encoding: str) -> tuple[str, Compressor] | None:

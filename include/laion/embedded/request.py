@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import uuid
@@ -143,6 +144,8 @@ async def read_body(request: Request) -> AsyncIterator[bytes]:
     async for chunk in request.stream():
         for piece in decompressor.feed(chunk):
             yield piece
+            # Other requests have their turn: these pieces may go on for long without a wait.
+            await asyncio.sleep(0)
     decompressor.finish()
 
 

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import requests
 from clickhouse_connect.driver import Client
 
 from tests.embedded_server import EmbeddedServer
+
+PAUSE_S = 0.1
+TIMEOUT_S = 60
+"""Generous: an answer takes a few seconds, or for ever."""
 
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     with EmbeddedServer(tmp_path_factory.mktemp("embedded")) as server:
         yield server
+
+
+@pytest.fixture
+def http(embedded: EmbeddedServer) -> Iterator[requests.Session]:
+    """Requests of the user."""
+    with requests.Session() as session:
+        session.auth = (embedded.user, embedded.password)
+        yield session
+
+
+@pytest.fixture
+def sent(http: requests.Session) -> Iterator[Callable[..., Future[requests.Response]]]:
+    """Sends a request without waiting for its answer."""
+    with ThreadPoolExecutor(1) as threads:
+        yield lambda *args, **kwargs: threads.submit(http.request, *args, **kwargs)
 
 
 @pytest.fixture
@@ -49,3 +70,11 @@ def vectors() -> pa.Table:
 def table(client: Client) -> str:
     client.command("CREATE TABLE t (id UInt64, emb Array(Float32)) ORDER BY id")
     return "t"
+
+
+def assert_serves_others_during(server: EmbeddedServer, running: Future[requests.Response]) -> None:
+    """Others are answered until `running` is."""
+    while True:
+        assert requests.get(f"{server.url}/ping", timeout=TIMEOUT_S).text == "Ok.\n"
+        if wait([running], PAUSE_S).done:
+            return

@@ -5,20 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import uuid
-from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
 import requests
 
 from tests.embedded_server import poll
-
-
-@pytest.fixture
-def http(embedded) -> Iterator[requests.Session]:
-    with requests.Session() as session:
-        session.auth = (embedded.user, embedded.password)
-        yield session
 
 
 def code_of(response: requests.Response) -> tuple[int, str]:
