@@ -41,6 +41,10 @@ STATEMENTS = [
     b"INSERT INTO `t` VALUES (1, 'a''b'), (2, $tag$x$tag$)",
     b"WITH x AS (SELECT 1) SELECT * FROM x /* c */ -- d\nFORMAT JSON",
 ]
+# Without `$`: whether a tag begins a heredoc does depend on what follows.
+LEXICAL = st.lists(st.sampled_from([b"%c" % c for c in b"'\"`\\/*-#!.,;()a1 \n"]), max_size=20).map(
+    b"".join
+)
 
 
 def mutated(bodies: list[bytes]) -> st.SearchStrategy[bytes]:
@@ -226,6 +230,14 @@ class TestEmbedded:
         insert = split_insert(text)
         if insert is not None:
             assert 0 < insert.data_start <= len(text)
+
+    @fuzz(500)
+    @given(LEXICAL, LEXICAL)
+    def test_a_token_does_not_depend_on_what_follows(self, text: bytes, more: bytes) -> None:
+        """So none is begun in vain and read again in another way: each takes but its own length."""
+        ended = [token for token in tokenize(text) if token.end < len(text)]
+
+        assert list(tokenize(text + more))[: len(ended)] == ended
 
     @fuzz(300)
     @given(

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -27,7 +26,7 @@ from laion.embedded.answer import (
 )
 from laion.embedded.compression import choose_compressor
 from laion.embedded.engine import Engine, Handle, Result, Stats
-from laion.embedded.exception import DBError, not_implemented
+from laion.embedded.exception import DBError
 from laion.embedded.execution import (
     SPOOLED_FORMATS,
     close_blocks,
@@ -36,6 +35,7 @@ from laion.embedded.execution import (
     needs_streaming,
     prepare,
     start_statement,
+    take_apart,
 )
 from laion.embedded.pipe import Pipe
 from laion.embedded.request import (
@@ -46,13 +46,10 @@ from laion.embedded.request import (
     read_body,
     read_form,
     read_parameters,
-    read_urlencoded,
+    with_form,
 )
 from laion.embedded.sessions import Sessions
-from laion.embedded.statement import (
-    InlineInsert,
-    split_insert,
-)
+from laion.embedded.statement import SHORT_BYTES, InlineInsert
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -110,14 +107,10 @@ class Interface:
         """Run the statement and send the answer but for its end; see `_send`."""
         body = read_body(request)
         if is_multipart(request):
-            asked = _with_form(asked, await read_form(request))
+            asked = with_form(asked, await read_form(request))
             body = _nothing()
         head, complete = await _read_up_to(body, CHUNK_BYTES)
-        if complete and (fields := read_urlencoded(request, head)) is not None:
-            asked, head = _with_form(asked, fields), b""
-        separator = b"\n" if asked.query and head else b""
-        text = asked.query.encode() + separator + head
-        insert = split_insert(text)
+        asked, text, insert = await self._take_apart(request, asked, head, complete)
         async with self._handle(asked) as handle:
             if insert is not None and needs_streaming(insert, asked, complete):
                 sql = text[: insert.data_start]
@@ -141,6 +134,14 @@ class Interface:
                 finally:
                     if not answer.is_at_hand:
                         await self._run(close_blocks, answer.blocks)
+
+    async def _take_apart(
+        self, request: Request, asked: Parameters, head: bytes, complete: bool
+    ) -> tuple[Parameters, bytes, InlineInsert | None]:
+        """As `take_apart`; what is long is done in a thread, where it holds nobody up."""
+        if len(asked.query) + len(head) <= SHORT_BYTES:
+            return take_apart(request, asked, head, complete)
+        return await self._run(take_apart, request, asked, head, complete)
 
     @asynccontextmanager
     async def _handle(self, asked: Parameters) -> AsyncIterator[Handle]:
@@ -313,18 +314,6 @@ def make_app(engine: Engine, threads: ThreadPoolExecutor, spool: Path, password:
 async def _start(send: Send, headers: dict[str, str]) -> None:
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": 200, "headers": raw})
-
-
-def _with_form(asked: Parameters, fields: list[tuple[str, str]]) -> Parameters:
-    query, params = asked.query, dict(asked.params)
-    for name, value in fields:
-        if name == "query":
-            query += value
-        elif name.startswith("param_"):
-            params[name.removeprefix("param_")] = value
-        else:
-            raise not_implemented(f"The form field '{name}'")
-    return replace(asked, query=query, params=params)
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -22,7 +22,7 @@ import chdb
 
 from laion.embedded.config import Layout
 from laion.embedded.exception import parse_exception
-from laion.embedded.statement import first_keyword, remembered
+from laion.embedded.statement import SHORT_BYTES, first_keyword, remembered
 from laion.errors import EmbeddedFailed, EmbeddedPathLocked, EmbeddedPathUnusable
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Classification:
 
     read_only: bool
     allowed_by_get: bool
-    statement_count: int
+    is_parsed: bool
 
 
 class Stream:
@@ -214,7 +214,7 @@ class Engine:
         self._baseline = self._own._changed_settings()
         row = self._own.query(b"SELECT version(), timezone()", "TSVRaw", {})
         self.version, self.timezone = row.data.decode().split()
-        self.classify = remembered(self._classify)
+        self._classify_short = remembered(lambda sql: _classify(self._own, sql))
 
     def new_handle(self) -> Handle:
         """A fresh handle, to be given back to `close_handle`."""
@@ -226,6 +226,14 @@ class Engine:
         """Free a handle, after the call in progress."""
         self._handles.discard(handle)
         handle.close()
+
+    def classify(self, sql: bytes, handle: Handle) -> Classification:
+        """Parse a statement without running it.
+
+        For a long one that can take the engine seconds, in which ``handle``, its own request's, is
+        in use, and not the one that all share.
+        """
+        return self._classify_short(sql) if len(sql) <= SHORT_BYTES else _classify(handle, sql)
 
     def kill_read_only(self, log_comment: str) -> None:
         """Cancel the reading queries with this ``log_comment``; does not wait for their end."""
@@ -252,16 +260,6 @@ class Engine:
         for handle in list(self._handles):
             self.close_handle(handle)
         self._own.close()
-
-    def _classify(self, sql: bytes) -> Classification:
-        """Parse ``sql`` without running it; a statement that cannot be parsed counts as none."""
-        found = self._own.call(lambda c: c.classify_query(sql))
-        read_only = found["query_class"].name == "READ_ONLY"
-        return Classification(
-            read_only=read_only,
-            allowed_by_get=read_only or first_keyword(sql) in _HARMLESS_WHEN_READONLY,
-            statement_count=found["statement_count"],
-        )
 
     def _kill(self, condition: str) -> bool:
         """Tell running queries to end; return whether there were any."""
@@ -340,6 +338,16 @@ def _stderr_of_engine() -> Iterator[Callable[[], list[str]]]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def _classify(handle: Handle, sql: bytes) -> Classification:
+    found = handle.call(lambda c: c.classify_query(sql))
+    read_only = found["query_class"].name == "READ_ONLY"
+    return Classification(
+        read_only=read_only,
+        allowed_by_get=read_only or first_keyword(sql) in _HARMLESS_WHEN_READONLY,
+        is_parsed=found["statement_count"] > 0,
+    )
 
 
 def _stats_of(result: Any) -> Stats:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 _CODE = re.compile(r"Code: (\d+)\. DB::Exception: ")
-_TRAILER = re.compile(r"\s*\(version [^()]*(?:\([^()]*\))?\)\.?\s*$")
-_NAME = re.compile(r"\s*\(([A-Z][A-Z0-9_]+)\)\s*$")
+# No blanks at their ends: with `\s*` there, a message's own blanks would each be tried as a start.
+_TRAILER = re.compile(r"\(version [^()]*(?:\([^()]*\))?\)\.?$")
+_NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)$")
 
 _BAD_REQUEST = frozenset(
     {
@@ -72,11 +73,11 @@ def parse_exception(text: str) -> DBError:
     found = _CODE.search(text)
     if found is None:
         return DBError(1001, "STD_EXCEPTION", text.strip())
-    message = _TRAILER.sub("", text[found.end() :].strip())
+    message = _TRAILER.sub("", text[found.end() :].strip()).rstrip()
     name = _NAME.search(message)
     if name is None:
         return DBError(int(found[1]), "UNKNOWN_EXCEPTION", message)
-    return DBError(int(found[1]), name[1], message[: name.start()])
+    return DBError(int(found[1]), name[1], message[: name.start()].rstrip())
 
 
 def not_implemented(what: str) -> DBError:

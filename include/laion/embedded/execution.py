@@ -7,17 +7,22 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from starlette.requests import Request
+
 from laion.embedded.answer import Answer
 from laion.embedded.engine import Engine, Handle, Stream, quote_literal
 from laion.embedded.exception import DBError, not_implemented
-from laion.embedded.request import CHUNK_BYTES, Parameters
+from laion.embedded.request import CHUNK_BYTES, Parameters, read_urlencoded, with_form
 from laion.embedded.statement import (
     InlineInsert,
     find_format,
     find_unsupported,
     first_keyword,
+    has_second_statement,
+    split_insert,
 )
 
+_USUAL_MAX_QUERY_BYTES = 256 * 1024
 _MAX_RESULT_IN_MEMORY_BYTES = 16 * 1024 * 1024
 # Blocks of these formats can be put after each other; other formats have a head or a foot.
 _STREAMED_FORMATS = frozenset({"native", "tabseparated", "tsv", "csv", "rowbinary", "jsoneachrow"})
@@ -26,21 +31,42 @@ _STREAMED_STATEMENTS = frozenset({b"SELECT", b"WITH"})
 SPOOLED_FORMATS = frozenset({"parquet", "orc", "arrow"})
 
 
-def prepare(engine: Engine, handle: Handle, method: str, asked: Parameters, sql: bytes) -> bool:
+def take_apart(
+    request: Request, asked: Parameters, head: bytes, complete: bool
+) -> tuple[Parameters, bytes, InlineInsert | None]:
+    """The statement and what there is of its data, from the URL, a form and the body's ``head``.
+
+    ``complete`` says that the head is the whole body. Also returns what is asked for, form
+    included, and how the statement splits if it brings data along.
+
+    Raises:
+        DBError: the form has a field of another kind.
+    """
+    if complete and (fields := read_urlencoded(request, head)) is not None:
+        asked, head = with_form(asked, fields), b""
+    separator = b"\n" if asked.query and head else b""
+    text = asked.query.encode() + separator + head
+    return asked, text, split_insert(text)
+
+
+def prepare(
+    engine: Engine, handle: Handle, method: str, asked: Parameters, sql: bytes, values: bytes = b""
+) -> bool:
     """Bring a handle into the state a request asks for, and check its statement.
 
-    Blocks. Says whether the statement only reads.
+    Blocks. Says whether the statement only reads. ``values`` is what follows its VALUES.
 
     Raises:
         DBError: a setting or the database is unknown, or the statement may not run this way.
     """
     handle.configure(asked.settings, asked.database, asked.query_id)
+    _check_size(handle, sql)
     if (what := find_unsupported(sql)) is not None:
         raise not_implemented(what)
-    found = engine.classify(sql)
-    if found.statement_count > 1:
+    if has_second_statement(sql + values):
         raise DBError(62, "SYNTAX_ERROR", "Syntax error (Multi-statements are not allowed)")
-    if found.statement_count and method != "POST" and not found.allowed_by_get:
+    found = engine.classify(sql, handle)
+    if found.is_parsed and method != "POST" and not found.allowed_by_get:
         raise DBError(
             164,
             "READONLY",
@@ -66,9 +92,9 @@ def start_statement(
     Raises:
         DBError: it fails.
     """
-    # Binary data are no SQL, but VALUES might be followed by a second statement.
-    end = len(text) if insert is None or insert.format == "Values" else insert.data_start
-    reads = prepare(engine, handle, method, asked, text[:end])
+    sql = text if insert is None else text[: insert.data_start]
+    values = text[len(sql) :] if insert is not None and insert.format == "Values" else b""
+    reads = prepare(engine, handle, method, asked, sql, values)
     if not text.strip():
         raise DBError(62, "SYNTAX_ERROR", "Syntax error: Empty query")
     fmt = (find_format(text) if insert is None else None) or asked.default_format
@@ -118,6 +144,21 @@ def insert_from_pipe(insert: InlineInsert, path: Path) -> bytes:
         settings += b"," + given
     source = f" FROM INFILE {quote_literal(str(path))} COMPRESSION 'lz4' ".encode()
     return insert.target + source + settings + f" FORMAT {insert.format}".encode()
+
+
+def _check_size(handle: Handle, sql: bytes) -> None:
+    """Refuse what the engine will not parse for its length, before it is looked at for its kind."""
+    if len(sql) <= _USUAL_MAX_QUERY_BYTES:
+        return
+    answer = handle.query(b"SELECT getSetting('max_query_size')", "TSVRaw", {})
+    limit = int(answer.data)
+    if 0 < limit < len(sql):
+        raise DBError(
+            62,
+            "SYNTAX_ERROR",
+            "Max query size exceeded (can be increased with the `max_query_size` setting): "
+            f"the statement has {len(sql)} bytes, more than {limit}",
+        )
 
 
 def _blocks_of(stream: Stream) -> Iterator[bytes]:

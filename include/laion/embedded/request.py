@@ -9,7 +9,7 @@ import uuid
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, UploadFile
@@ -185,6 +185,23 @@ def read_urlencoded(request: Request, body: bytes) -> list[tuple[str, str]] | No
     ):
         return parse_qsl(body.decode(), keep_blank_values=True)
     return None
+
+
+def with_form(asked: Parameters, fields: list[tuple[str, str]]) -> Parameters:
+    """Add what the fields of a form ask for.
+
+    Raises:
+        DBError: a field is neither the query nor a parameter of it.
+    """
+    query, params = asked.query, dict(asked.params)
+    for name, value in fields:
+        if name == "query":
+            query += value
+        elif name.startswith("param_"):
+            params[name.removeprefix("param_")] = value
+        else:
+            raise not_implemented(f"The form field '{name}'")
+    return replace(asked, query=query, params=params)
 
 
 def _read_credentials(request: Request) -> tuple[str, str]:

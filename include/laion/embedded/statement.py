@@ -5,33 +5,45 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, wraps
-from itertools import pairwise
-from typing import TypeVar
+from functools import cached_property, lru_cache, wraps
+from itertools import dropwhile, islice, pairwise, tee, zip_longest
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-# Possessive: a quote that is never closed would else be tried in all ways, for ever.
+SHORT_BYTES = 16 * 1024
+"""A text of this length is taken apart in some milliseconds, whatever is in it."""
+
+# ClickHouse's own rules. A quote that is never closed takes the rest of the text with it. If it
+# were a sign, each later quote would be searched to the end for its own close, in vain again, and
+# all of that would take the square of the text's length.
 _TOKEN = re.compile(
     rb"""
-      (?P<blank> \s+ | --[^\n]* | \#[ !][^\n]* | /\*.*?(?:\*/|\Z) )
-    | (?P<string> '(?:[^'\\]++|\\.|'')*+' | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
+      (?P<blank> \s+ | --[^\n]* | \#[ !][^\n]* )
+    | (?P<comment> /\* )
+    | (?P<string> '(?:[^'\\]++|\\.|'')*+' )
     | (?P<quoted> "(?:[^"\\]++|\\.|"")*+" | `(?:[^`\\]++|\\.|``)*+` )
-    | (?P<word> [A-Za-z_][\w$]* )
+    | (?P<unclosed> ['"`].* )
+    | (?P<tag> \$\w*+\$ )
+    | (?P<word> (?:[A-Za-z_]|\$\w)[\w$]* )
     | (?P<number> [0-9][\w.]* )
     | (?P<sign> . )
     """,
     re.DOTALL | re.VERBOSE,
 )
+_COMMENT_MARK = re.compile(rb"/\*|\*/")
+_TAG_BUT_FOR_ITS_END = re.compile(rb"\$\w*+(?=\$)")
+_WORD_WITH_DOLLARS = re.compile(rb"\$\w[\w$]*")
 _DATA_START = re.compile(rb"[ \t\f]*(?:\r?\n)?")
 _OPEN, _CLOSE = frozenset(b"([{"), frozenset(b")]}")
 _NO_INLINE_DATA = frozenset({b"SELECT", b"WITH", b"FROM", b"WATCH"})
+_TELLING_PAIRS = frozenset(
+    {(b"INTO", b"OUTFILE"), (b"FROM", b"INFILE"), (b"FROM", b"INPUT"), (b"INPUT", b"(")}
+)
 _REMEMBERED = 256
-_SHORT_BYTES = 16 * 1024
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A token that is neither blank nor comment. ``depth`` counts the brackets around it."""
 
     kind: str
@@ -66,24 +78,65 @@ def remembered(find: Callable[[bytes], T]) -> Callable[[bytes], T]:
 
     @wraps(find)
     def look(text: bytes) -> T:
-        return remember(text) if len(text) <= _SHORT_BYTES else find(text)
+        return remember(text) if len(text) <= SHORT_BYTES else find(text)
 
     return look
 
 
 def tokenize(text: bytes) -> Iterator[Token]:
     """The tokens of ``text``, lazily, so that data after an INSERT are never looked at."""
-    depth = 0
-    for found in _TOKEN.finditer(text):
-        kind = found.lastgroup if found.lastgroup != "tag" else "string"
-        if kind is None or kind == "blank":
+    heredocs = _Heredocs(text)
+    at = depth = 0
+    while found := _TOKEN.match(text, at):
+        kind, start, at = found.lastgroup or "", at, found.end()
+        if kind == "blank":
             continue
-        sign = found[0][0] if kind == "sign" else 0
+        if kind == "comment":
+            at = _end_of_comment(text, at)
+            continue
+        if kind == "tag":
+            kind, at = heredocs.complete(start, at)
+        sign = text[start] if kind == "sign" else 0
         if sign in _CLOSE:
             depth -= 1
-        yield Token(kind, found[0], found.start(), found.end(), depth)
+        yield Token(kind, text[start:at], start, at, depth)
         if sign in _OPEN:
             depth += 1
+
+
+def _end_of_comment(text: bytes, start: int) -> int:
+    """Where the comment ends whose inside begins at ``start``; comments may be nested."""
+    depth = 1
+    for mark in _COMMENT_MARK.finditer(text, start):
+        depth += 1 if mark[0] == b"/*" else -1
+        if depth == 0:
+            return mark.end()
+    return len(text)
+
+
+class _Heredocs:
+    """What begins with a tag: a heredoc, such as ``$tag$ … $tag$``, if the tag comes again.
+
+    Where each tag comes last is noted once: to search the rest of the text for every one of them
+    would take the square of its length.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    def complete(self, start: int, end: int) -> tuple[str, int]:
+        """The kind of the token that begins with the tag from ``start`` to ``end``, and its end."""
+        tag = self._text[start:end]
+        if self._last_starts[tag] >= end:
+            return "string", self._text.index(tag, end) + len(tag)
+        if word := _WORD_WITH_DOLLARS.match(self._text, start):
+            return "word", word.end()
+        return "sign", start + 1
+
+    @cached_property
+    def _last_starts(self) -> dict[bytes, int]:
+        tags = _TAG_BUT_FOR_ITS_END.finditer(self._text)
+        return {tag[0] + b"$": tag.start() for tag in tags}
 
 
 def first_keyword(text: bytes) -> bytes:
@@ -136,13 +189,14 @@ def find_format(text: bytes) -> str | None:
     The clause is the last, but for SETTINGS, comments and semicolons. Anything else called
     ``format``, such as a column or a function, is not one.
     """
-    tokens = [t for t in tokenize(text) if t.depth == 0 and t.text != b";"]
-    for at in range(len(tokens) - 2, 0, -1):
-        if tokens[at].keyword == b"FORMAT" and tokens[at + 1].keyword:
-            after = tokens[at + 2 : at + 3]
-            if not after or after[0].keyword == b"SETTINGS":
-                return tokens[at + 1].text.decode()
-    return None
+    tokens = (t for t in tokenize(text) if t.depth == 0 and t.text != b";")
+    next(tokens, None)  # No query begins with the clause.
+    found = None
+    for clause, name, after in _in_threes(tokens):
+        ends_query = after is None or after.keyword == b"SETTINGS"
+        if clause.keyword == b"FORMAT" and name and name.keyword and ends_query:
+            found = name.text.decode()
+    return found
 
 
 @remembered
@@ -150,12 +204,28 @@ def find_unsupported(text: bytes) -> str | None:
     """The name of a clause which only a client program or a server can serve, if there is one."""
     insert = split_insert(text)
     sql = text if insert is None else text[: insert.data_start]
-    words = [(t.keyword or t.text) for t in tokenize(sql)]
-    pairs = set(pairwise(words))
-    if (b"INTO", b"OUTFILE") in pairs:
+    words = ((t.keyword or t.text) for t in tokenize(sql))
+    found = _TELLING_PAIRS.intersection(pairwise(words))
+    if (b"INTO", b"OUTFILE") in found:
         return "INTO OUTFILE"
-    if (b"FROM", b"INFILE") in pairs:
+    if (b"FROM", b"INFILE") in found:
         return "FROM INFILE"
-    if words[:1] == [b"INSERT"] and (b"FROM", b"INPUT") in pairs and (b"INPUT", b"(") in pairs:
+    reads_input = {(b"FROM", b"INPUT"), (b"INPUT", b"(")} <= found
+    if reads_input and next(tokenize(sql)).keyword == b"INSERT":
         return "INSERT … FROM input()"
     return None
+
+
+def has_second_statement(text: bytes) -> bool:
+    """Whether a semicolon is followed by more than semicolons and comments."""
+    if b";" not in text.rstrip(b"; \r\n\t"):
+        return False
+    of_first = dropwhile(lambda t: t.text == b";", tokenize(text))
+    of_second = dropwhile(lambda t: t.text != b";", of_first)
+    return any(t.text != b";" for t in of_second)
+
+
+def _in_threes(tokens: Iterator[Token]) -> Iterator[tuple[Token, Token | None, Token | None]]:
+    """Each token with the two after it, and never more of them in memory."""
+    first, second, third = tee(tokens, 3)
+    return zip_longest(first, islice(second, 1, None), islice(third, 2, None))

@@ -54,6 +54,8 @@ def test_the_headers_of_a_server_are_there(embedded, http):
     [
         ("SELECT 1 FORMAT JSONEachRow SETTINGS max_threads = 1; -- FORMAT CSV", "JSONEachRow"),
         ("SELECT 1 /* FORMAT CSV */", "JSON"),
+        ("SELECT 1 /* a /* b */ FORMAT CSV */", "JSON"),
+        ("SELECT 1 AS $a$, $b$ FORMAT TSV $b$ FORMAT CSV", "CSV"),
         ("CREATE DATABASE IF NOT EXISTS default", None),
         ("KILL QUERY WHERE 0", None),
         ("SET max_threads = 1", None),

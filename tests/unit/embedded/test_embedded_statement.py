@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from laion.embedded.statement import (
     find_format,
     find_unsupported,
     first_keyword,
+    has_second_statement,
     split_insert,
+    tokenize,
 )
+from tests.patience import patience
+
+MIB = 1 << 20
 
 
 @pytest.mark.parametrize(
@@ -29,6 +36,9 @@ from laion.embedded.statement import (
         (b"INSERT INTO FUNCTION file('VALUES', 'CSV') ", b"", b"FORMAT TSV\n", "TSV", b"x"),
         (b"INSERT INTO t ", b"", b"FORMAT JSONEachRow ", "JSONEachRow", b'{"a": "\'"}'),
         (b"INSERT INTO t ", b"", b"FORMAT Parquet", "Parquet", b""),
+        (b"INSERT /* /* */ VALUES */ INTO t ", b"", b"FORMAT TSV\n", "TSV", b"x"),
+        (b"INSERT INTO t ", b"SETTINGS a = $$ VALUES $$ ", b"FORMAT TSV\n", "TSV", b"x"),
+        (b"INSERT INTO t ", b"SETTINGS a = $FORMAT, b = $a$ ", b"FORMAT TSV\n", "TSV", b"x"),
     ],
 )
 def test_an_insert_is_split_from_its_data(target, settings, clause, fmt, data):
@@ -53,6 +63,8 @@ def test_an_insert_is_split_from_its_data(target, settings, clause, fmt, data):
         b"INSERT INTO t (a)",
         b"WITH 1 AS x INSERT INTO t SELECT x",
         b"EXPLAIN INSERT INTO t VALUES (1)",
+        b"INSERT INTO t ' VALUES (1)",
+        b"INSERT INTO t /* VALUES (1)",
     ],
 )
 def test_a_statement_without_data_is_not_split(text):
@@ -77,6 +89,12 @@ def test_a_statement_without_data_is_not_split(text):
         (b"SELECT * FROM (SELECT 1 AS x) # FORMAT X\nFORMAT CSV", "CSV"),
         (b"SHOW TABLES FORMAT TSVRaw", "TSVRaw"),
         (b"SELECT '\xff' FORMAT CSV", "CSV"),
+        (b"SELECT 1 AS $a$ FORMAT CSV", "CSV"),
+        (b"SELECT 1 AS $FORMAT FORMAT CSV", "CSV"),
+        (b"SELECT $$FORMAT TSV$$, 1 FORMAT CSV", "CSV"),
+        (b"SELECT 1 /* a /* b */ FORMAT TSV */", None),
+        (b"SELECT 'it FORMAT CSV", None),
+        (b"FORMAT CSV", None),
     ],
 )
 def test_the_format_clause_of_a_query_is_found(text, expected):
@@ -108,3 +126,61 @@ def test_what_only_a_server_or_a_client_program_does_is_found(text, expected):
 )
 def test_the_first_keyword_is_found(text, expected):
     assert first_keyword(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"SELECT 1", False),
+        (b"SELECT 1; ;\n", False),
+        (b"; SELECT 1; -- SELECT 2", False),
+        (b"SELECT ';', `;`, $a$;$a$ /* ; */, 1", False),
+        (b"SELECT 1; SELECT 2", True),
+        (b"INSERT INTO t VALUES (1);(2)", True),
+        (b"SELECT 1; 'it", True),
+    ],
+)
+def test_a_second_statement_is_found(text, expected):
+    assert has_second_statement(text) == expected
+
+
+REPEATED = {
+    "quotes after backslashes": b"\\'",
+    "double quotes after backslashes": b'\\"',
+    "back quotes after backslashes": b"\\`",
+    "backslashes": b"\\",
+    "quotes": b"''' ",
+    "comments that open": b"/* ",
+    "comments that open and close": b"/*/",
+    "heredocs": b"$a$$a$",
+    "dollars": b"$a",
+    "brackets": b"([{",
+    "a mixture": b"$a$'\\\"/*`",
+}
+
+
+@pytest.mark.parametrize("unit", REPEATED.values(), ids=REPEATED)
+def test_a_text_that_repeats_itself_is_taken_apart_in_linear_time(unit):
+    with patience():
+        for token in tokenize(unit * (MIB // len(unit))):
+            assert token.end > token.start
+
+
+def test_tags_that_never_come_again_are_taken_apart_in_linear_time():
+    text = b" ".join(b"$a%d$" % number for number in range(MIB // 9))
+
+    with patience():
+        assert {token.kind for token in tokenize(text)} == {"word"}
+
+
+@pytest.mark.parametrize("find", [find_format, find_unsupported, has_second_statement])
+def test_the_tokens_of_a_long_text_are_not_kept(find):
+    text = b"SELECT " + b"1," * 30_000 + b"1"
+    tracemalloc.start()
+    try:
+        find(text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 10 * len(text)
