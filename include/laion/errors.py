@@ -361,6 +361,10 @@ class ProcessFailed(LaionError):
     """A part of the demo's stack did not start."""
 
 
+class StillRunning(LaionError):
+    """Processes of the demo's stack could not be ended."""
+
+
 class AirflowRefused(LaionError):
     """Airflow's REST API answered a call with an error."""
 

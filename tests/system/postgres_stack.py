@@ -82,8 +82,7 @@ class PostgresStack(Stack):
 
     def kill(self, part: str) -> None:
         """SIGKILL a part and all that it has started, as the end of a container does."""
-        os.killpg(self._children[part].pid, signal.SIGKILL)
-        self._children[part].stop()
+        self._children[part].kill()
 
     def kill_alone(self, part: str) -> None:
         """SIGKILL a part's own process; what it has started lives on, until the stack stops."""

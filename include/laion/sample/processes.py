@@ -1,28 +1,28 @@
-"""Child processes of the demo: started with a log file, waited for, stopped without leftovers."""
+"""Child processes of the demo: started with a log file, stopped with all that they have started."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
-import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from laion.errors import ProcessFailed
+from laion.errors import ProcessFailed, StillRunning
+from laion.sample.family import Member, end, family, marked
 
-STOP_TIMEOUT_S = 30
 LOG_TAIL_LINES = 15
+NOTICE_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
 class Process:
-    """A child in a process group of its own, writing to a log file."""
+    """A child in a session of its own, writing to a log file."""
 
     name: str
     pid: int
@@ -33,35 +33,34 @@ class Process:
     def is_running(self) -> bool:
         if self._popen is not None:
             return self._popen.poll() is None
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, 0)
-            return True
-        return False
+        return any(member.pid == self.pid for member in family(self.log))
 
     def stop(self) -> None:
-        """End the whole group: SIGTERM, and SIGKILL for what is left after STOP_TIMEOUT_S."""
-        for signum in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signum)
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-            while self._group_exists() and time.monotonic() < deadline:
-                time.sleep(0.1)
-            if not self._group_exists():
-                return
+        """End it and all that it has started, in order. Raises StillRunning."""
+        self._end(at_once=False)
 
-    def _group_exists(self) -> bool:
+    def kill(self) -> None:
+        """End it and all that it has started by SIGKILL. Raises StillRunning."""
+        self._end(at_once=True)
+
+    def _end(self, at_once: bool) -> None:
+        # A server that keeps a title of its own may have lost its environment over it.
+        is_own = self._popen is not None and self.is_running
+        left = end(self.log, session=self.pid if is_own else 0, at_once=at_once)
+        self.take_notice()
+        if left:
+            raise still_running(left)
+
+    def take_notice(self) -> None:
+        """Let the system forget a child that has ended, or is about to."""
         if self._popen is not None:
-            self._popen.poll()
-        try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(NOTICE_TIMEOUT_S)
 
     def log_tail(self) -> str:
-        """Return the last lines of the log."""
+        """Return where the log is, and its last lines."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(lines[-LOG_TAIL_LINES:])
+        return "\n".join([f"The log {self.log} ends with:", *lines[-LOG_TAIL_LINES:]])
 
 
 def start(name: str, command: list[str], log: Path, env: dict[str, str]) -> Process:
@@ -70,7 +69,7 @@ def start(name: str, command: list[str], log: Path, env: dict[str, str]) -> Proc
     with log.open("wb") as output:
         popen = subprocess.Popen(
             command,
-            env=env,
+            env=marked(env, log),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -79,19 +78,21 @@ def start(name: str, command: list[str], log: Path, env: dict[str, str]) -> Proc
     return Process(name, popen.pid, log, popen)
 
 
+def still_running(left: Iterable[Member]) -> StillRunning:
+    """Return an error that names processes."""
+    names = "\n".join(f"  {member.pid}  {member.command[:100]}" for member in left)
+    return StillRunning(f"these processes could not be ended, not even by SIGKILL:\n{names}")
+
+
 def wait_until(process: Process, is_ready: Callable[[], bool], timeout_s: float) -> None:
     """Wait until `is_ready()`. Raises ProcessFailed with the log's end when it will not be."""
     deadline = time.monotonic() + timeout_s
     while not is_ready():
         if not process.is_running:
-            raise ProcessFailed(
-                f"{process.name} ended while starting. Its log {process.log} ends with:\n"
-                f"{process.log_tail()}"
-            )
+            raise ProcessFailed(f"{process.name} ended while starting. {process.log_tail()}")
         if time.monotonic() > deadline:
             raise ProcessFailed(
-                f"{process.name} is not ready after {timeout_s:.0f} s. Its log {process.log} ends "
-                f"with:\n{process.log_tail()}"
+                f"{process.name} is not ready after {timeout_s:.0f} s. {process.log_tail()}"
             )
         time.sleep(0.2)
 

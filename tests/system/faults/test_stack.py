@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -224,8 +223,7 @@ def test_clickhouse(site: Site) -> None:
     def fall() -> None:
         process = site.stack._children["clickhouse"]
         command = psutil.Process(process.pid).cmdline()
-        os.killpg(process.pid, signal.SIGKILL)
-        process.stop()
+        process.kill()
         time.sleep(AWAY_S)
         env = dict(os.environ, CLICKHOUSE_PASSWORD=site.info.clickhouse_password)
         site.stack._children["clickhouse"] = start("clickhouse", command, process.log, env)
