@@ -20,10 +20,10 @@ from rich.table import Table
 from bench.measure import Cost, peak_rss_mb, reset_peak_rss, run_step
 from bench.server import running_server
 from laion.s3 import S3Options
-from laion.sample.processes import free_port, start, wait_until
+from laion.sample.processes import free_port, start
+from laion.sample.waiting import wait_until
 from laion.storage.objects import Objects
 
-START_TIMEOUT_S = 60
 URI = "s3://bench/ours/0.parquet"
 
 
@@ -50,7 +50,7 @@ def measure(work: Path, rows: int, rounds: int) -> dict[str, list[tuple[Cost, fl
     moto = str(Path(sys.executable).parent / "moto_server")
     s3 = start("s3", [moto, "-H", "127.0.0.1", "-p", str(port)], work / "s3.log", dict(os.environ))
     try:
-        wait_until(s3, lambda: "Running on" in s3.log.read_text(), START_TIMEOUT_S)
+        wait_until(s3, lambda: "Running on" in s3.log.read_text())
         requests.put(f"http://127.0.0.1:{port}/bench", timeout=10)
         Objects(S3Options()).upload(parquet, URI)
         steps = {

@@ -12,9 +12,8 @@ from pathlib import Path
 import clickhouse_connect
 
 from laion.clickhouse.client import Client
-from laion.sample.processes import free_port, start, wait_until
-
-START_TIMEOUT_S = 60
+from laion.sample.processes import free_port, start
+from laion.sample.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def running_server(work: Path) -> Iterator[BenchServer]:
         {**os.environ, "CLICKHOUSE_PASSWORD": ""},
     )
     try:
-        wait_until(process, lambda: "ready" in process.log.read_text(), START_TIMEOUT_S)
+        wait_until(process, lambda: "ready" in process.log.read_text())
         yield BenchServer(port, process.pid)
     finally:
         process.stop()

@@ -28,7 +28,8 @@ import yaml
 
 from laion.clickhouse.users import ROLES, read_grants
 from laion.sample.airflow_api import AirflowApi
-from laion.sample.processes import Process, free_port, start, wait_until
+from laion.sample.processes import Process, free_port, start
+from laion.sample.waiting import wait_for, wait_until
 from tests.embedded_server import EmbeddedServer
 from tests.s3 import S3Server
 
@@ -41,7 +42,6 @@ ENTRY_POINTS = {
     "laion-health": [sys.executable, str(PROJECT / "docker" / "airflow" / "health.py")],
     "laion-init": ["bash", str(PROJECT / "docker" / "airflow" / "init.sh")],
 }
-READY_S = 180
 ARRIVAL_S = 0.5
 """For what a worker has sent before it was held."""
 VARIABLE = re.compile(r"\$\{(\w+)(?::[?-]([^}]*))?\}")
@@ -145,7 +145,9 @@ class ComposeStack:
             self._start_airflow(name, name)
         for name in WORKERS:
             self.start_worker(name)
-        wait_until(self.processes["airflow-apiserver"], self._is_ready, READY_S)
+        wait_for(
+            lambda: None if self._is_ready() else "services: starting", *self.processes.values()
+        )
 
     def start_worker(self, name: str) -> None:
         self._start_airflow(name, "airflow-worker", "--celery-hostname", f"{name}@%h")
@@ -309,7 +311,7 @@ class ComposeStack:
         log = self.state / "logs" / "postgres.log"
         self.processes["postgres"] = start("postgres", command, log, env)
         ask = [POSTGRES / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-        wait_until(self.processes["postgres"], lambda: not subprocess.call(ask), READY_S)
+        wait_until(self.processes["postgres"], lambda: not subprocess.call(ask))
         self._run(
             [POSTGRES / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "airflow", "airflow"],
             env,
@@ -347,8 +349,6 @@ class ComposeStack:
         self.processes["sample"] = start("sample", command, log, dict(os.environ))
 
     def _is_ready(self) -> bool:
-        for process in self.processes.values():
-            assert process.is_running, f"{process.name} has ended:\n{process.log_tail()}"
         try:
             health = requests.get(f"{self.airflow_url}/api/v2/monitor/health", timeout=5).json()
             if any(part["status"] != "healthy" for part in health.values()):

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from laion.sample.processes import Process, free_port, start, wait_until
-from laion.sample.stack import AIRFLOW, START_TIMEOUT_S, Stack, StackInfo
+from laion.sample.airflow_start import stage_of_airflow
+from laion.sample.processes import Process, free_port, start
+from laion.sample.stack import AIRFLOW, Stack, StackInfo
+from laion.sample.waiting import wait_for, wait_until
 
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 HOST = "127.0.0.1"
@@ -72,13 +74,13 @@ class PostgresStack(Stack):
         process = start(part, command, log, self._env)
         self._children[part] = process
         if part == "postgres":
-            wait_until(process, self._postgres_answers, START_TIMEOUT_S)
+            wait_until(process, self._postgres_answers)
         return process
 
     def wait_until_ready(self) -> None:
         """Wait until Airflow's parts say that they are well."""
-        server = self._children["api-server"]
-        wait_until(server, lambda: self._airflow_is_ready(self._url), START_TIMEOUT_S)
+        parts = [self._children[part] for part in PARTS]
+        wait_for(lambda: stage_of_airflow(self._url, self.airflow_home), *parts)
 
     def kill(self, part: str) -> None:
         """SIGKILL a part and all that it has started, as the end of a container does."""

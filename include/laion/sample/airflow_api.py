@@ -33,6 +33,11 @@ class AirflowApi:
         token = _checked(answer)["access_token"]
         self._session.headers["Authorization"] = f"Bearer {token}"
 
+    def health(self) -> dict[str, dict[str, Any]]:
+        """Return the state of Airflow's parts by name; needs no token."""
+        url = f"{self.url}/api/v2/monitor/health"
+        return dict(_checked(self._session.get(url, timeout=TIMEOUT_S)))
+
     def get(self, path: str, **query: Any) -> Any:
         """Return what `GET /api/v2/<path>` answers."""
         return _checked(

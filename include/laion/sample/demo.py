@@ -29,7 +29,7 @@ from laion.sample.stack import PROJECT, Stack, running_stack
 
 DAG_ID = "laion_ingest"
 DATASET = "sample"
-RUN_TIMEOUT_S = 600
+RUN_STILL_S = 600
 POLL_S = 1.0
 HITS = 10
 MIN_RIGHT = 8
@@ -70,13 +70,15 @@ def run_demo(state: Path) -> None:
 
 
 def _watch(api: AirflowApi, client: Client, run_id: str) -> str:
-    """Show every shard's progress until the run ends; return the run's state."""
-    deadline = time.monotonic() + RUN_TIMEOUT_S
+    """Show every shard's progress until the run ends, or stands still; return its state."""
+    moved, before = time.monotonic(), None
     with Live(console=console, refresh_per_second=4) as live:
         while True:
-            run_state = api.run_state(DAG_ID, run_id)
-            live.update(_shard_table(_outcomes_so_far(client, run_id)))
-            if run_state in FINAL_STATES or time.monotonic() > deadline:
+            run_state, outcomes = api.run_state(DAG_ID, run_id), _outcomes_so_far(client, run_id)
+            live.update(_shard_table(outcomes))
+            if (run_state, outcomes) != before:
+                moved, before = time.monotonic(), (run_state, outcomes)
+            if run_state in FINAL_STATES or time.monotonic() - moved > RUN_STILL_S:
                 live.update("")
                 return run_state
             time.sleep(POLL_S)

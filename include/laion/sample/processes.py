@@ -8,8 +8,7 @@ import os
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,19 +81,6 @@ def still_running(left: Iterable[Member]) -> StillRunning:
     """Return an error that names processes."""
     names = "\n".join(f"  {member.pid}  {member.command[:100]}" for member in left)
     return StillRunning(f"these processes could not be ended, not even by SIGKILL:\n{names}")
-
-
-def wait_until(process: Process, is_ready: Callable[[], bool], timeout_s: float) -> None:
-    """Wait until `is_ready()`. Raises ProcessFailed with the log's end when it will not be."""
-    deadline = time.monotonic() + timeout_s
-    while not is_ready():
-        if not process.is_running:
-            raise ProcessFailed(f"{process.name} ended while starting. {process.log_tail()}")
-        if time.monotonic() > deadline:
-            raise ProcessFailed(
-                f"{process.name} is not ready after {timeout_s:.0f} s. {process.log_tail()}"
-            )
-        time.sleep(0.2)
 
 
 def free_port(preferred: int = 0) -> int:

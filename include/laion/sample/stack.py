@@ -16,19 +16,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import clickhouse_connect
-import requests
 from clickhouse_connect.driver.client import Client
 
-from laion.errors import AirflowRefused, ProcessFailed
+from laion.errors import ProcessFailed
 from laion.sample.airflow_api import AirflowApi
+from laion.sample.airflow_start import USER, read_password, stage_of_standalone
 from laion.sample.dataset import URL_BASE
 from laion.sample.model import MODELS
 from laion.sample.pictures import write_example_pictures
-from laion.sample.processes import Process, free_port, start, wait_until
+from laion.sample.processes import Process, free_port, start
+from laion.sample.waiting import wait_for
 
 PROJECT = Path(__file__).resolve().parents[3]
 AIRFLOW = str(Path(sys.executable).parent / "airflow")
-START_TIMEOUT_S = 120
 AIRFLOW_PORT = 8080
 CLICKHOUSE_PORT = 8123
 SOURCE_PORT = 8090
@@ -61,6 +61,10 @@ class Stack:
     @property
     def info_file(self) -> Path:
         return self.state / "stack.json"
+
+    @property
+    def airflow_home(self) -> Path:
+        return self.state / "airflow"
 
     @property
     def pictures(self) -> Path:
@@ -123,7 +127,7 @@ class Stack:
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Path | None:
         """Return the log of the last try of a task instance, or None when it has none."""
-        logs = self.state / "airflow" / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}"
+        logs = self.airflow_home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}"
         logs /= f"task_id={task_id}"
         if map_index >= 0:
             logs /= f"map_index={map_index}"
@@ -156,8 +160,8 @@ class Stack:
             ],
             env,
         )
-        wait_until(clickhouse, lambda: _announced_url(clickhouse.log) is not None, START_TIMEOUT_S)
-        wait_until(source, lambda: _announced_url(source.log) is not None, START_TIMEOUT_S)
+        _wait_for_url(clickhouse, "ClickHouse: starting")
+        _wait_for_url(source, "the sample's source: writing its files")
         source_url = _announced_url(source.log) or ""
 
         airflow_url = f"http://127.0.0.1:{free_port(AIRFLOW_PORT)}"
@@ -165,8 +169,8 @@ class Stack:
         self.start_airflow(env, airflow_url)
         return StackInfo(
             airflow_url=airflow_url,
-            airflow_user="admin",
-            airflow_password=self._airflow_password(),
+            airflow_user=USER,
+            airflow_password=read_password(self.airflow_home),
             clickhouse_port=clickhouse_port,
             clickhouse_password=password,
             source_url=source_url,
@@ -176,7 +180,7 @@ class Stack:
     def start_airflow(self, env: dict[str, str], url: str) -> None:
         """Start Airflow and wait until it is ready."""
         airflow = self._launch("airflow", [AIRFLOW, "standalone"], env)
-        wait_until(airflow, lambda: self._airflow_is_ready(url), START_TIMEOUT_S)
+        wait_for(lambda: stage_of_standalone(airflow, url, self.airflow_home), airflow)
 
     def _launch(self, name: str, command: list[str], env: dict[str, str]) -> Process:
         process = start(name, command, self.state / "logs" / f"{name}.log", env)
@@ -200,7 +204,9 @@ class Stack:
         return {
             **os.environ,
             "PATH": path,
-            "AIRFLOW_HOME": str(self.state / "airflow"),
+            # Or else what was said last is lost when a process is killed.
+            "PYTHONUNBUFFERED": "1",
+            "AIRFLOW_HOME": str(self.airflow_home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -233,24 +239,6 @@ class Stack:
             **self.extra_env,
         }
 
-    def _airflow_is_ready(self, url: str) -> bool:
-        """Airflow is ready when its parts are healthy and the DAGs have been read."""
-        try:
-            health = requests.get(f"{url}/api/v2/monitor/health", timeout=5).json()
-            parts = ("metadatabase", "scheduler", "dag_processor")
-            if any(health[part]["status"] != "healthy" for part in parts):
-                return False
-            api = AirflowApi(url, "admin", self._airflow_password())
-            api.log_in()
-            api.get("dags/laion_ingest")
-        except (requests.RequestException, KeyError, ValueError, AirflowRefused, FileNotFoundError):
-            return False
-        return True
-
-    def _airflow_password(self) -> str:
-        generated = self.state / "airflow" / "simple_auth_manager_passwords.json.generated"
-        return str(json.loads(generated.read_text())["admin"])
-
     def _clickhouse_password(self) -> str:
         """Return the password of this state directory, made on first use."""
         file = self.state / "clickhouse.password"
@@ -275,6 +263,11 @@ def running_stack(
         yield stack, info
     finally:
         stack.stop()
+
+
+def _wait_for_url(process: Process, stage: str) -> None:
+    """Wait until a server has announced where it serves."""
+    wait_for(lambda: None if _announced_url(process.log) else stage, process)
 
 
 def _announced_url(log: Path) -> str | None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from laion.sample.processes import Process, free_port, start, wait_until
+from laion.sample.processes import Process, free_port, start
+from laion.sample.waiting import wait_until
 from tests.embedded_server import EmbeddedServer
 from tests.receivers import WebHook
 from tests.system.faults.proxy import FaultProxy
@@ -48,7 +49,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, in
     log = tmp_path_factory.mktemp("log") / "source.log"
     process: Process = start("source", command, log, dict(os.environ, PYTHONUNBUFFERED="1"))
     try:
-        wait_until(process, lambda: "http://" in log.read_text(), 60)
+        wait_until(process, lambda: "http://" in log.read_text())
         yield root, port
     finally:
         process.stop()
