@@ -4,7 +4,8 @@
 # make rehearse   410 miniature shards through the whole stack, with trouble and repair (PostgreSQL)
 # make fuzz   100,000 odd inputs for each parser, FUZZ_EXAMPLES of them otherwise
 # make soak   twenty minutes of everything at once; nothing may grow
-# make up     start the same stack and leave it running;  make down  stops it
+# make up     start the same stack and leave it running, whole again if a part has died
+# make down   stop it, and what is left of a demo that was killed
 # make env    make .env, the secrets of docker-compose.yaml, unless it exists
 # make stack  start docker-compose.yaml with Docker, after checking .env and ports
 # make celery the same topology without Docker, as a test: PostgreSQL, Redis, S3, a worker killed
@@ -42,7 +43,7 @@ up: setup
 	@$(PYTHON) -m laion.sample.demo up --state $(STATE)/up
 
 down:
-	@if [ -x $(PYTHON) ]; then $(PYTHON) -m laion.sample.demo down --state $(STATE)/up; else echo "Nothing is running: the project is not set up."; fi
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m laion.sample.demo down --state $(STATE)/up $(STATE)/demo; else echo "Nothing is running: the project is not set up."; fi
 
 test: setup
 	@$(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile

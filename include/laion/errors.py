@@ -365,6 +365,10 @@ class StillRunning(LaionError):
     """Processes of the demo's stack could not be ended."""
 
 
+class StackBusy(LaionError):
+    """Another command is starting or stopping the same stack of the demo."""
+
+
 class AirflowRefused(LaionError):
     """Airflow's REST API answered a call with an error."""
 

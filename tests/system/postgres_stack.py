@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from laion.sample.airflow_start import stage_of_airflow
 from laion.sample.processes import Process, free_port, start
 from laion.sample.stack import AIRFLOW, Stack, StackInfo
 from laion.sample.waiting import wait_for, wait_until
+from tests.embedded_server import poll
 
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 HOST = "127.0.0.1"
@@ -32,11 +34,12 @@ def postgres_programs() -> Path | None:
 class PostgresStack(Stack):
     """A stack below `state`, its metadata in a PostgreSQL that lives as long as the stack."""
 
+    ORDER: ClassVar = ("clickhouse", "source", "postgres", *PARTS)
+
     _env: dict[str, str] = field(default_factory=dict, init=False)
     _url: str = ""
     _directory: Path | None = field(default=None, init=False)
     _postgres_port: int = 0
-    _orphans: list[Process] = field(default_factory=list, init=False)
 
     def start_airflow(self, env: dict[str, str], url: str) -> None:
         """Start PostgreSQL and Airflow's parts, and wait until they are ready."""
@@ -88,8 +91,8 @@ class PostgresStack(Stack):
 
     def kill_alone(self, part: str) -> None:
         """SIGKILL a part's own process; what it has started lives on, until the stack stops."""
-        self._orphans.append(self._children[part])
         os.kill(self._children[part].pid, signal.SIGKILL)
+        poll(lambda: not self._children[part].is_running)
 
     def ended_parts(self) -> list[str]:
         """Return the parts that are not running."""
@@ -110,11 +113,6 @@ class PostgresStack(Stack):
 
     def stop(self) -> bool:
         stopped = super().stop()
-        for part in (*PARTS, "postgres"):
-            if part in self._children:
-                self._children[part].stop()
-        for process in self._orphans:
-            process.stop()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
         return stopped

@@ -34,10 +34,11 @@ def stage_of_standalone(airflow: Process, url: str, home: Path) -> str | None:
 
     Raises ProcessFailed when one of its parts has ended: it starts none of them again.
     """
-    if lost_children(airflow.pid):
-        raise failure("a part of Airflow has ended while starting", airflow)
-    if not children(airflow.pid):
+    parts = children(airflow.pid)
+    if not parts:
         return "Airflow: migrating its database"
+    if any(part.has_ended for part in parts) and lost_children(airflow.pid):
+        raise failure("a part of Airflow has ended while starting", airflow)
     return stage_of_airflow(url, home)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -24,8 +24,9 @@ from laion.errors import ClickHouseError, DemoFailed, LaionError
 from laion.sample.airflow_api import FINAL_STATES, AirflowApi
 from laion.sample.dataset import SHARD_ROWS
 from laion.sample.embeddings import model_embeddings
+from laion.sample.lock import clear, locked
 from laion.sample.model import ensure_sample_model
-from laion.sample.stack import PROJECT, Stack, running_stack
+from laion.sample.stack import PROJECT, Stack, StackInfo, running_stack
 
 DAG_ID = "laion_ingest"
 DATASET = "sample"
@@ -33,6 +34,7 @@ RUN_STILL_S = 600
 POLL_S = 1.0
 HITS = 10
 MIN_RIGHT = 8
+STILL_RUNNING = "Some of it is still running; stop it with: make down"
 QUESTIONS = (
     ("encode_text('a sleepy ginger cat')", "cat"),
     ("encode_image('lighthouse.jpg')", "lighthouse"),
@@ -47,11 +49,10 @@ def run_demo(state: Path) -> None:
     Raises DemoFailed when the run is not green or the table is not what it should be.
     """
     began = time.monotonic()
-    if Stack(state).running() is not None:
-        raise DemoFailed(f"a demo is running already, with its state in {state}")
-    shutil.rmtree(state, ignore_errors=True)
-    console.print("Preparing the sample (its texts are embedded once) …")
-    model_embeddings(ensure_sample_model())
+    if Stack(state).stop():
+        console.print("Stopped what was left of an earlier demo.")
+    clear(state)
+    _prepare_sample()
     console.print("Starting the embedded ClickHouse, the sample source and Airflow …")
     with running_stack(state) as (stack, info):
         console.print(f"Ready after {time.monotonic() - began:.0f} s. Airflow: {info.airflow_url}")
@@ -204,8 +205,7 @@ def start_stack(state: Path) -> None:
     """Start the stack and leave it running; running already, just say where."""
     stack = Stack(state)
     running = stack.running()
-    model_embeddings(ensure_sample_model())
-    info = running or stack.start()
+    info = running or _start_whole(stack)
     console.print(
         f"{'Already running' if running else 'Running'}.\n"
         f"  Airflow     {info.airflow_url}   user {info.airflow_user}, "
@@ -221,9 +221,22 @@ def start_stack(state: Path) -> None:
     )
 
 
+def _start_whole(stack: Stack) -> StackInfo:
+    if stack.stop():
+        console.print("Only parts of it were running. Stopped them, to start all of it again.")
+    _prepare_sample()
+    return stack.start()
+
+
 def stop_stack(state: Path) -> None:
-    """Stop what `start_stack` started."""
-    console.print("Stopped." if Stack(state).stop() else "Nothing was running.")
+    """Stop what `start_stack` started, or what is left of a demo."""
+    stopped = Stack(state).stop()
+    console.print(f"{'Stopped what' if stopped else 'Nothing'} was running in {state}.")
+
+
+def _prepare_sample() -> None:
+    console.print("Preparing the sample (its texts are embedded once) …")
+    model_embeddings(ensure_sample_model())
 
 
 def _short(path: Path) -> Path:
@@ -234,19 +247,36 @@ def main() -> int:
     """Run one of the three commands and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m laion.sample.demo", description=__doc__)
     parser.add_argument("command", choices=["run", "up", "down"])
-    parser.add_argument("--state", type=Path, required=True, help="directory for everything")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="directory for everything; several for `down`",
+    )
     args = parser.parse_args()
     command = {"run": run_demo, "up": start_stack, "down": stop_stack}[args.command]
     try:
-        command(args.state)
+        for state in args.state:
+            with locked(state):
+                command(state)
     except LaionError as error:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted; everything was stopped.", file=sys.stderr)
+        left = any(Stack(state).has_processes for state in args.state)
+        print(f"\nInterrupted. {STILL_RUNNING if left else 'Nothing is running.'}", file=sys.stderr)
         return 130
     return 0
 
 
+def _stop_orderly_on_signals() -> None:
+    """Have what was started stopped before this process ends, whichever signal ends it."""
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(signum, signal.default_int_handler)
+
+
 if __name__ == "__main__":
+    _stop_orderly_on_signals()
     sys.exit(main())

@@ -39,12 +39,22 @@ class Member:
     has_ended: bool
     cpu_s: float
     started: int
-    log: Path | None
 
     @property
     def identity(self) -> tuple[int, int]:
         """What no other process has: numbers are given again."""
         return self.pid, self.started
+
+    @property
+    def log(self) -> Path | None:
+        """The log in its environment; None where there is none, or none that may be read."""
+        try:
+            variables = Path(f"/proc/{self.pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            return None
+        mark = f"{MARK}=".encode()
+        logs = (Path(os.fsdecode(v[len(mark) :])) for v in variables if v.startswith(mark))
+        return next(logs, None)
 
     @property
     def command(self) -> str:
@@ -116,7 +126,7 @@ def _send(signum: signal.Signals, find: Find, timeout_s: float) -> list[Member]:
 
 def _members(alive: list[Member], logs: tuple[Path, ...], session: int = 0) -> list[Member]:
     paths = {log.resolve() for log in logs}
-    bearing = [p for p in alive if p.log and not paths.isdisjoint((p.log, *p.log.parents))]
+    bearing = [p for p in alive if (log := p.log) and not paths.isdisjoint((log, *log.parents))]
     # A session belongs to its leader, and without one to whoever is left. So a shell lives on when
     # somebody runs a command in it with the environment of a member.
     numbers = {p.pid for p in bearing}
@@ -154,16 +164,4 @@ def _read(directory: Path) -> Member | None:
         has_ended=state in "ZX" and int(numbers[13]) <= 1,
         cpu_s=sum(map(int, numbers[7:11])) / TICKS_PER_S,
         started=int(numbers[15]),
-        log=_read_mark(directory / "environ"),
     )
-
-
-def _read_mark(environ: Path) -> Path | None:
-    """Return the log in an environment; None where there is none, or none that may be read."""
-    try:
-        variables = environ.read_bytes().split(b"\0")
-    except OSError:
-        return None
-    mark = f"{MARK}=".encode()
-    logs = (Path(os.fsdecode(v[len(mark) :])) for v in variables if v.startswith(mark))
-    return next(logs, None)

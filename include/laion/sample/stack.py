@@ -1,6 +1,7 @@
 """The whole product on one machine: embedded ClickHouse, sample source and `airflow standalone`.
 
-Everything the stack writes lies below one directory, and `stack.json` there remembers what runs.
+Everything the stack writes lies below one directory; `stack.json` there says where its parts serve.
+Which processes are the stack's is asked of the system: see `family`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -22,9 +24,10 @@ from laion.errors import ProcessFailed
 from laion.sample.airflow_api import AirflowApi
 from laion.sample.airflow_start import USER, read_password, stage_of_standalone
 from laion.sample.dataset import URL_BASE
+from laion.sample.family import end, family, lost_children
 from laion.sample.model import MODELS
 from laion.sample.pictures import write_example_pictures
-from laion.sample.processes import Process, free_port, start
+from laion.sample.processes import Process, free_port, start, still_running
 from laion.sample.waiting import wait_for
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -51,6 +54,9 @@ class StackInfo:
 class Stack:
     """A stack below `state`; `extra_env` goes to Airflow's processes."""
 
+    ORDER: ClassVar = ("clickhouse", "source", "airflow")
+    """In the order in which they start: Airflow's tasks use the others."""
+
     state: Path
     extra_env: dict[str, str] = field(default_factory=dict)
     _children: dict[str, Process] = field(default_factory=dict, init=False, repr=False)
@@ -72,21 +78,24 @@ class Stack:
         return self.state / "pictures"
 
     def start(self) -> StackInfo:
-        """Start what the stack consists of, or return the running one. Raises ProcessFailed."""
+        """Start what the stack consists of, or return the running one. Raises ProcessFailed.
+
+        What is left of one that has lost a part, or whose start was broken off, is stopped first.
+        """
         running = self.running()
         if running is not None:
             return running
         if not (PROJECT / "dags").is_dir():
             raise ProcessFailed(f"{PROJECT} has no dags/: run this from a checkout of the project")
+        self.stop()
         self.state.mkdir(parents=True, exist_ok=True)
         try:
             info = self._start()
         except BaseException:
-            for process in reversed(self._children.values()):
-                process.stop()
+            self.stop()
             raise
+        self.info_file.touch(mode=0o600)
         self.info_file.write_text(json.dumps(asdict(info), indent=2))
-        self.info_file.chmod(0o600)
         return info
 
     def running(self) -> StackInfo | None:
@@ -95,19 +104,31 @@ class Stack:
             info = StackInfo(**json.loads(self.info_file.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
-        return info if all(self._process(n, p).is_running for n, p in info.pids.items()) else None
+        if not all(self._process(name, pid).is_running for name, pid in info.pids.items()):
+            return None
+        airflow = info.pids.get("airflow")
+        return None if airflow and lost_children(airflow) else info
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether anything is left that the stack has started."""
+        return bool(family(self._logs))
 
     def stop(self) -> bool:
-        """Stop everything the stack has started and return whether there was something."""
-        try:
-            pids = json.loads(self.info_file.read_text())["pids"]
-        except (FileNotFoundError, ValueError, KeyError):
-            return False
-        # What was started last first: Airflow's tasks use the others.
-        for name in reversed(pids):
-            self._process(name, pids[name]).stop()
-        self.info_file.unlink()
-        return True
+        """Stop all that the stack has started, and return whether there was something.
+
+        Another command may have started it. Raises StillRunning.
+        """
+        had_processes = self.has_processes
+        for part in reversed(self.ORDER):
+            end(self._log(part))
+        left = end(self._logs)
+        for process in self._children.values():
+            process.take_notice()
+        if left:
+            raise still_running(left)
+        self.info_file.unlink(missing_ok=True)
+        return had_processes
 
     def clickhouse_client(self, info: StackInfo) -> Client:
         """Return a client of the stack's ClickHouse."""
@@ -183,7 +204,7 @@ class Stack:
         wait_for(lambda: stage_of_standalone(airflow, url, self.airflow_home), airflow)
 
     def _launch(self, name: str, command: list[str], env: dict[str, str]) -> Process:
-        process = start(name, command, self.state / "logs" / f"{name}.log", env)
+        process = start(name, command, self._log(name), env)
         self._children[name] = process
         return process
 
@@ -247,9 +268,16 @@ class Stack:
             file.write_text(secrets.token_urlsafe(16))
         return file.read_text()
 
+    @property
+    def _logs(self) -> Path:
+        return self.state / "logs"
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
     def _process(self, name: str, pid: int) -> Process:
         """Return a process that this object has started, or that another one has."""
-        return self._children.get(name) or Process(name, pid, self.state / "logs" / f"{name}.log")
+        return self._children.get(name) or Process(name, pid, self._log(name))
 
 
 @contextmanager
