@@ -15,6 +15,7 @@ from laion.encoders.model import (
     ModelDirectory,
     choose_output,
     open_session,
+    run_graph,
 )
 from laion.encoders.preprocess import Pixels, Preprocessor
 from laion.encoders.vectors import Vectors, to_unit_length
@@ -48,13 +49,15 @@ class ImageEncoder:
     def encode(self, images: Sequence[Pixels]) -> Vectors:
         """Return the unit vectors of prepared pictures, float32 (len(images), dimension).
 
-        Raises EncodingFailed when the model gives no direction for a picture.
+        Raises EncodingFailed when the model does not run, or gives no direction for a picture.
         """
         vectors = np.empty((len(images), self.dimension), np.float32)
         for start in range(0, len(images), MAX_BATCH_ROWS):
             batch = np.stack(images[start : start + MAX_BATCH_ROWS]).astype(self._dtype, copy=False)
-            output = self._session.run([self._output], {self._input: batch})[0]
-            vectors[start : start + len(batch)] = output
+            feeds = {self._input: batch}
+            vectors[start : start + len(batch)] = run_graph(
+                self._session, self._output, feeds, self.dimension
+            )
         return to_unit_length(vectors)
 
     def encode_known_picture(self) -> Vectors:

@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import onnxruntime
 
-from laion.errors import BadModel
+from laion.encoders.vectors import Vectors
+from laion.errors import BadModel, EncodingFailed
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -143,6 +145,24 @@ def choose_output(session: onnxruntime.InferenceSession, preferred: str) -> str:
     """Return the output `preferred` if the graph has it, else its first one."""
     names: Sequence[str] = [output.name for output in session.get_outputs()]
     return preferred if preferred in names else names[0]
+
+
+def run_graph(
+    session: onnxruntime.InferenceSession, output: str, feeds: dict[str, Any], dimension: int
+) -> Vectors:
+    """Return an output for a batch of inputs, float32 (rows, dimension). Raises EncodingFailed."""
+    rows = len(next(iter(feeds.values())))
+    try:
+        vectors = np.asarray(session.run([output], feeds)[0], np.float32)
+    except Exception as error:
+        # ONNX Runtime raises a dozen private types.
+        raise EncodingFailed(f"the model does not run: {error}") from error
+    if vectors.shape != (rows, dimension):
+        raise EncodingFailed(
+            f"the model's output {output} has the shape {vectors.shape} for {rows} inputs, not "
+            f"{(rows, dimension)}"
+        )
+    return vectors
 
 
 def _return_freed_memory() -> None:

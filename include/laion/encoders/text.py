@@ -9,7 +9,14 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from laion.encoders.clean import clean_text
-from laion.encoders.model import TEXT_MODEL, TOKENIZER, ModelDirectory, choose_output, open_session
+from laion.encoders.model import (
+    TEXT_MODEL,
+    TOKENIZER,
+    ModelDirectory,
+    choose_output,
+    open_session,
+    run_graph,
+)
 from laion.encoders.vectors import Vectors, to_unit_length
 from laion.errors import BadModel
 
@@ -39,7 +46,7 @@ class TextEncoder:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors, float32 (len(texts), dimension), in the order of the texts.
 
-        Raises EncodingFailed when the model gives no direction for a text.
+        Raises EncodingFailed when the model does not run, or gives no direction for a text.
         """
         vectors = np.empty((len(texts), self.dimension), np.float32)
         tokens = self.tokenize(texts)
@@ -60,10 +67,8 @@ class TextEncoder:
             ids[row, : len(row_ids)] = row_ids
             mask[row, : len(row_ids)] = 1
         feeds = {"input_ids": ids, "attention_mask": mask}
-        output = self._session.run(
-            [self._output], {name: feeds[name] for name in self._inputs if name in feeds}
-        )[0]
-        return np.asarray(output, np.float32)
+        given = {name: feeds[name] for name in self._inputs if name in feeds}
+        return run_graph(self._session, self._output, given, self.dimension)
 
 
 def load_text_encoder(path: Path, threads: int = 2) -> TextEncoder:

@@ -11,10 +11,20 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from laion.errors import BadImage
+from laion.errors import BadImage, BadSetting
 
 # O_NONBLOCK: opening a FIFO would otherwise wait for its writer.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+def open_root(setting: str) -> Path:
+    """Return the directory of pictures. Raises BadSetting when it cannot be looked into."""
+    if not setting or not Path(setting).is_dir() or not os.access(setting, os.X_OK):
+        raise BadSetting(
+            f"LAION_UDF_IMAGE_ROOT: {setting!r} is not a directory here that user {os.geteuid()} "
+            "may look into; every picture would be missing"
+        )
+    return Path(setting)
 
 
 def open_picture(root: Path, name: str, max_bytes: int) -> BinaryIO:

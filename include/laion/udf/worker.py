@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from laion.encoders.vectors import Vectors
 from laion.errors import LaionError
 from laion.udf.options import WorkerOptions
-from laion.udf.pictures import open_picture
+from laion.udf.pictures import open_picture, open_root
 from laion.udf.rowbinary import EMPTY_ARRAY, encode_array, read_string
 
 TEXT_WINDOW_ROWS = 1024
@@ -76,13 +76,16 @@ def open_text_encoder(options: WorkerOptions) -> Encoder:
 
 
 def open_image_encoder(options: WorkerOptions) -> Encoder:
-    """Load what `encode_image` needs, and no module of the other function. Raises BadModel."""
+    """Load what `encode_image` needs, and no module of the other function.
+
+    Raises BadModel, BadSetting.
+    """
     from laion.encoders.decode import decode_image
     from laion.encoders.image import load_image_encoder
     from laion.encoders.known_picture import KNOWN_PICTURE_NAME, open_known_picture
 
     encoder = load_image_encoder(Path(options.model_dir), options.threads)
-    root = Path(options.image_root)
+    root = open_root(options.image_root)
 
     def prepare(name: str) -> Any:
         if name == KNOWN_PICTURE_NAME:

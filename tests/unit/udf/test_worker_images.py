@@ -127,6 +127,16 @@ def test_bad_pictures_are_empty_and_change_no_other(
     assert np.array_equal(vectors[-1], alone)
 
 
+@pytest.mark.parametrize("root", ["", "/nowhere", "/etc/passwd"])
+def test_a_worker_without_a_directory_of_pictures_does_not_start(
+    start_worker: StartWorker, root: str
+) -> None:
+    code, errors = start_worker("encode_image", image_root=root).end()
+
+    assert code == 1
+    assert f"LAION_UDF_IMAGE_ROOT: '{root}' is not a directory" in errors
+
+
 @pytest.mark.parametrize(
     "name",
     [

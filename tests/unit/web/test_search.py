@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from laion.clickhouse.ledger import Ledger
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
 from laion.clickhouse.search import Target
 from laion.clickhouse.sizing import IndexOptions
+from laion.encoders.model import MANIFEST, PREPROCESSOR, file_sha256
 from laion.encoders.text import load_text_encoder
 from laion.errors import ClickHouseBusy
 from laion.web.app import Backend, create_app
@@ -25,7 +27,7 @@ from laion.web.encoding import MAX_PICTURE_BYTES
 from laion.web.search import PictureMirror, SearchRequest, _search
 from laion.web.security import OWN_REQUEST_HEADER
 from tests.conftest import FreshDatabase
-from tests.models import DIMENSION, write_model
+from tests.models import DIMENSION, SIDE, write_model, write_preprocessor
 from tests.unit.clickhouse.shard_steps import ORIGIN, build_search, event
 from tests.unit.web.conftest import Airflow
 
@@ -289,6 +291,22 @@ class TestPictures:
         answer = pages.post("/search/results", params=query, content=chunks(), headers=OWN)
 
         assert answer.status_code == 413
+
+    def test_a_model_that_does_not_run_is_an_error_and_not_an_empty_result(
+        self, searched: Client, airflow: Airflow, tmp_path: Path
+    ) -> None:
+        model = write_model(tmp_path / DATASET)
+        write_preprocessor(model / PREPROCESSOR, 2 * SIDE)
+        manifest = json.loads((model / MANIFEST).read_text())
+        manifest["files"][PREPROCESSOR] = file_sha256(model / PREPROCESSOR)
+        (model / MANIFEST).write_text(json.dumps(manifest))
+
+        app = make_app(searched, airflow, str(tmp_path))
+        with TestClient(app, raise_server_exceptions=False) as pages:
+            answer = post(pages, picture_file())
+
+        assert answer.status_code == 503
+        assert set(answer.json()) == {"error"}
 
     @pytest.mark.parametrize(
         "body", [b"", b"<svg onload=alert(1)>", b"\x89PNG\r\n\x1a\n" + bytes(100)]
