@@ -19,6 +19,11 @@ else:
 PIECE_BYTES = 256 * 1024
 """What is decompressed at a time: a few bytes may stand for gigabytes."""
 
+MAX_RATIO = 1100
+"""Bytes that one of a body may stand for, beyond `FREE_BYTES`: gzip and lz4 reach 1,032 and 255 at
+most; zstd makes gigabytes of 64 kB."""
+FREE_BYTES = 16 * 1024 * 1024
+
 _SLICE_BYTES = 64 * 1024
 
 
@@ -91,9 +96,14 @@ class Decompressor:
             raise not_implemented(f"Content-Encoding '{encoding}'")
         self._new, self._code, self._name = _DECOMPRESSORS[encoding]
         self._frame: Any = None
+        self._taken = self._given = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what ``data`` decompress to, in pieces of at most `PIECE_BYTES`, some empty."""
+        """Yield what ``data`` decompress to, in pieces of at most `PIECE_BYTES`, some empty.
+
+        Data that stand for more than `MAX_RATIO` times their size end in an error.
+        """
+        self._taken += len(data)
         for start in range(0, len(data), _SLICE_BYTES):
             rest = data[start : start + _SLICE_BYTES]
             while rest:
@@ -114,9 +124,18 @@ class Decompressor:
 
     def _decompress(self, data: bytes) -> bytes:
         try:
-            return bytes(self._frame.decompress(data, PIECE_BYTES))
+            piece = bytes(self._frame.decompress(data, PIECE_BYTES))
         except (zlib.error, zstd.ZstdError, RuntimeError) as error:
             raise DBError(self._code, self._name, str(error)) from error
+        self._given += len(piece)
+        if self._given > max(FREE_BYTES, MAX_RATIO * self._taken):
+            raise DBError(
+                self._code,
+                self._name,
+                f"{self._taken:,} bytes stand for more than {MAX_RATIO:,} times as many. Send the "
+                "data with less compression.",
+            )
+        return piece
 
 
 def choose_compressor(accept_encoding: str) -> tuple[str, Compressor] | None:

@@ -69,7 +69,7 @@ class Classification:
 
     read_only: bool
     allowed_by_get: bool
-    is_parsed: bool
+    statement_count: int
 
 
 class Stream:
@@ -346,7 +346,7 @@ def _classify(handle: Handle, sql: bytes) -> Classification:
     return Classification(
         read_only=read_only,
         allowed_by_get=read_only or first_keyword(sql) in _HARMLESS_WHEN_READONLY,
-        is_parsed=found["statement_count"] > 0,
+        statement_count=found["statement_count"],
     )
 
 

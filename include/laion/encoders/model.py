@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ class Manifest:
             raise ValueError(f"its format is {values['format']}, not {FORMAT}")
         known = values["self_test"]
         test = SelfTest(str(known["text"]), _vector(known["vector"]))
-        picture = _vector(values.get("picture_vector", ()))
+        picture = _vector(values.get("picture_vector", []))
         return cls(**{**values, "self_test": test, "picture_vector": picture})
 
     def to_json(self) -> bytes:
@@ -109,8 +110,11 @@ class ModelDirectory:
         return self.path / name
 
 
-def _vector(values: Sequence[float]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
+def _vector(values: list[float]) -> tuple[float, ...]:
+    vector = tuple(float(value) for value in values)
+    if not all(map(math.isfinite, vector)):
+        raise ValueError("a vector in it is not finite")
+    return vector
 
 
 def file_sha256(path: Path) -> str:

@@ -130,7 +130,8 @@ def _call_all_processes(
 
 def _check_vector(function: str, vector: Vector, dimension: int) -> None:
     length = math.sqrt(sum(value * value for value in vector))
-    if len(vector) != dimension or abs(length - 1) > MAX_LENGTH_ERROR:
+    # Not `>`: nothing is larger than NaN, nor smaller.
+    if len(vector) != dimension or not abs(length - 1) <= MAX_LENGTH_ERROR:
         raise UdfCheckFailed(
             f"{function} gives a vector of {len(vector)} numbers and length {length:.4f}, not of "
             f"{dimension} and 1."
@@ -139,7 +140,7 @@ def _check_vector(function: str, vector: Vector, dimension: int) -> None:
 
 def _check_known(function: str, what: str, vector: Vector, known: Sequence[float]) -> None:
     cosine = _cosine(vector, known)
-    if cosine < MIN_COSINE:
+    if not cosine >= MIN_COSINE:
         raise UdfCheckFailed(
             f"{function} gives another vector for {what} than the model: their cosine is "
             f"{cosine:.4f}."

@@ -85,3 +85,14 @@ def test_a_longer_statement_may_be_asked_for(embedded, http, where):
         http.post(embedded.url, "SET max_query_size = 400000", params=params)
 
     assert http.post(embedded.url, LONG, params=params).text == "300000\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"), [("SELECT \u2018a;b\u2019", "a;b\n"), ("SELECT 1;\u00a0", "1\n")]
+)
+def test_quotes_and_blanks_beyond_ascii_are_the_engines(embedded, http, text, answer):
+    assert http.post(embedded.url, text.encode()).text == answer
+
+
+def test_a_second_statement_is_refused(embedded, http):
+    assert "Multi-statements" in http.post(embedded.url, "SELECT 1; SELECT 2").text

@@ -110,3 +110,16 @@ def test_a_graph_that_takes_pixels_as_no_float_is_refused(model: Path, tmp_path:
 
     with pytest.raises(BadModel, match=r"takes pixels as tensor\(uint8\)"):
         load_image_encoder(own)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_a_manifest_whose_known_vector_is_not_finite_is_refused(
+    model: Path, tmp_path: Path, value: str
+) -> None:
+    own = Path(shutil.copytree(model, tmp_path / "own"))
+    values = json.loads((own / MANIFEST).read_text())
+    values["picture_vector"][0] = float(value)
+    (own / MANIFEST).write_text(json.dumps(values))
+
+    with pytest.raises(BadModel, match="is not finite"):
+        ModelDirectory.open(own)
