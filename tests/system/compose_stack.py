@@ -81,6 +81,7 @@ class ComposeStack:
     def __post_init__(self) -> None:
         text = (PROJECT / "docker-compose.yaml").read_text()
         self.services: dict[str, dict[str, Any]] = yaml.safe_load(text)["services"]
+        (self.state / "pictures").mkdir(exist_ok=True)
         env_file = self.state / ".env"
         subprocess.run(
             ["bash", PROJECT / "scripts" / "env.sh", env_file],
@@ -258,7 +259,8 @@ class ComposeStack:
         text = text.replace(
             "/opt/airflow/udf/functions", str(self.clickhouse.path / "user_defined_functions")
         )
-        text = text.replace("/srv/models", str(self.state / "models"))
+        for volume in ("models", "pictures"):
+            text = text.replace(f"/srv/{volume}", str(self.state / volume))
         for mount in self.services[service].get("volumes", []):
             volume, target = mount.split(":")[:2]
             if volume in ("models", "auth"):

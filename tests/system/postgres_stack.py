@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
+
 from laion.sample.airflow_start import stage_of_airflow
 from laion.sample.processes import Process, free_port, start
 from laion.sample.stack import AIRFLOW, Stack, StackInfo
@@ -21,6 +23,7 @@ from tests.embedded_server import poll
 
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 HOST = "127.0.0.1"
+REAPED_S = 30
 
 
 def postgres_programs() -> Path | None:
@@ -86,8 +89,16 @@ class PostgresStack(Stack):
         wait_for(lambda: stage_of_airflow(self._url, self.airflow_home), *parts)
 
     def kill(self, part: str) -> None:
-        """SIGKILL a part and all that it has started, as the end of a container does."""
+        """SIGKILL a part and all that it has started, as the end of a container does.
+
+        Returns when their process ids are free as well: PostgreSQL takes one that is not yet, in
+        its lock file, for a server that is still running.
+        """
+        part_process = psutil.Process(self._children[part].pid)
+        family = [part_process, *part_process.children(recursive=True)]
         self._children[part].kill()
+        _, left = psutil.wait_procs(family, timeout=REAPED_S)
+        assert not left, left
 
     def kill_alone(self, part: str) -> None:
         """SIGKILL a part's own process; what it has started lives on, until the stack stops."""

@@ -19,6 +19,9 @@ from tests.receivers import WebHook
 from tests.system.conftest import DAG_ID, RUN_TIMEOUT_S, Job, stack_env
 
 DEADLINE_HOURS = 0.001
+SLOW_ROWS = 2800
+SLOW_COLUMN = "slow UInt8 DEFAULT sleepEachRow(0.001)"
+"""An owner's column that makes the load of `SLOW_ROWS` rows take seconds: time to be killed in."""
 
 
 def test_damaged_shards_are_loaded_again_after_their_run_was_deleted(job: Job) -> None:
@@ -62,9 +65,10 @@ def test_a_worker_killed_in_the_middle_of_a_load_and_airflow_s_database_lost(
     stack = Stack(tmp_path / "stack", env)
     try:
         job = _start(stack, tmp_path)
-        job.write_shards(100, 100, 100, 50_000)
+        job.write_shards(100, 100, 100, SLOW_ROWS)
         first_id, state = job.run(shards="0-2")
         assert state == "success"
+        job.client.command(f"ALTER TABLE {job.table} ADD COLUMN {SLOW_COLUMN}")
         untouched = [job.parts(shard) for shard in range(3)]
         job.start(shards="3")
         _kill_airflow_in_the_middle_of_a_load(stack, job)
@@ -87,7 +91,7 @@ def test_a_worker_killed_in_the_middle_of_a_load_and_airflow_s_database_lost(
         assert job.api.get(f"dags/{DAG_ID}/dagRuns")["total_entries"] == 0
         _, state = backfill(job, dry_run=False, quiet_minutes=0)
         assert state == "success"
-        assert job.rows_by_shard()[3] == (50_000, 50_000)
+        assert job.rows_by_shard()[3] == (SLOW_ROWS, SLOW_ROWS)
         assert [job.parts(shard) for shard in range(3)] == untouched
     finally:
         stack.stop()
@@ -112,10 +116,7 @@ def _kill_airflow_in_the_middle_of_a_load(stack: Stack, job: Job) -> None:
             and job.leftovers()
         )
     )
-    # Held for a moment, so that the load cannot come to its end first.
-    os.kill(info.pids["clickhouse"], signal.SIGSTOP)
     os.killpg(info.pids["airflow"], signal.SIGKILL)
-    os.kill(info.pids["clickhouse"], signal.SIGCONT)
 
 
 def backfill(job: Job, **params: Any) -> tuple[str, str]:

@@ -76,8 +76,10 @@ def test_a_run_survives_a_worker_that_is_killed_at_work(stack: ComposeStack) -> 
 
         wait_for(kill)
 
-        assert api.wait_for_run("laion_ingest", run_id, RUN_TIMEOUT_S) == "success"
+        state = api.wait_for_run("laion_ingest", run_id, RUN_TIMEOUT_S)
         tasks = api.task_instances("laion_ingest", run_id)
+        failed = [task["task_id"] for task in tasks if task["state"] == "failed"]
+        assert state == "success", (failed, list(stack.state.glob("worker*/logs")))
         again = [task for task in tasks if task["try_number"] > 1]
         print(f"{killed} processes killed; {len(again)} of {len(tasks)} tasks were tried again")
         assert again
