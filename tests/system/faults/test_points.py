@@ -35,7 +35,9 @@ POINTS = {
     "convert_shard, at its start": Point("convert_shard", LEDGER, ANSWERED),
     "convert_shard, at its end": Point("convert_shard", LEDGER, {"skip": 1}),
     "load_shard, before the old staging table goes": Point("load_shard", b"DROP TABLE IF", {}),
-    "load_shard, with a new staging table": Point("load_shard", b"MODIFY SETTING", ANSWERED),
+    "load_shard, with a new staging table": Point(
+        "load_shard", b"CREATE TABLE `faulty_staging", ANSWERED
+    ),
     "load_shard, INSERT at its first byte": Point("load_shard", INSERT, {}),
     "load_shard, INSERT half way": Point("load_shard", INSERT, {"after": INSERT_BYTES // 2}),
     "load_shard, INSERT near its end": Point("load_shard", INSERT, {"after": INSERT_BYTES}),
