@@ -23,9 +23,9 @@ from bench.server import running_server
 from laion.clickhouse.client import Client
 from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
-from laion.clickhouse.load import load_shard
-from laion.clickhouse.publish import publish_shard
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
+from laion.clickhouse.shards.load import load_shard
+from laion.clickhouse.shards.publish import publish_shard
 from laion.convert import convert_shard
 from laion.datasets import load_profile
 from laion.download import download_shard
@@ -33,6 +33,7 @@ from laion.sample.dataset import write_shard
 from laion.sample.embeddings import made_up_embeddings
 from laion.shards import ShardSpec
 from laion.sources import locate_sources
+from laion.vectors import clip_dimensions, clip_vectors
 
 ROWS = 50_000
 SHARDS = 16
@@ -54,7 +55,7 @@ def main() -> None:
 
 def measure(client: Client, server_pid: int, work: Path, table: str, shards: int) -> list[float]:
     """Return the CPU seconds of each shard, of this process and of the server."""
-    ensure_base_table(client, table, TableIdentity("clip_retrieval", DIMENSION))
+    ensure_base_table(client, table, TableIdentity("clip_retrieval", clip_dimensions(DIMENSION)))
     costs = []
     for shard in range(shards):
         write_shard(work / "in", shard, ROWS, made_up_embeddings(DIMENSION))
@@ -69,7 +70,7 @@ def load(client: Client, work: Path, table: str, shard: int) -> None:
     profile, attempt = load_profile("clip_retrieval"), f"{shard:08x}"
     source = locate_sources(profile, (work / "in").as_uri(), shard)[0]
     urls = {role: [url] for role, url in source.urls(shard).items()}
-    spec = ShardSpec("clip_retrieval", table, shard, urls, ROWS, DIMENSION)
+    spec = ShardSpec("clip_retrieval", table, shard, urls, ROWS, list(clip_vectors(DIMENSION)))
     target = work / "shard.parquet"
     staged = load_shard(client, convert_shard(download_shard(spec, attempt, work), target))
     ledger = Ledger(client)

@@ -26,21 +26,22 @@ from rich.table import Table
 
 from bench.measure import cpu_seconds
 from bench.server import running_server
-from laion.clickhouse.builds import BuildPlan, Builds, Holder
 from laion.clickhouse.client import Client
 from laion.clickhouse.ledger import TaskOrigin
-from laion.clickhouse.recall import (
-    LADDER,
+from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
+from laion.clickhouse.search_table.build import begin_build, build_bucket, publish_build
+from laion.clickhouse.search_table.kinds.hnsw.sizing import estimate_graphs
+from laion.clickhouse.search_table.lease import Builds, Holder
+from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
+from laion.clickhouse.search_table.recall import (
     Probe,
     Recall,
     ask,
     ground_truth,
     measure_recall,
 )
-from laion.clickhouse.recall_queries import standing_queries
-from laion.clickhouse.schema import VECTORS, TableIdentity, ensure_base_table, ensure_ledger
-from laion.clickhouse.sizing import IndexOptions, estimate_index
-from laion.clickhouse.vector_index import begin_build, build_bucket, publish_build
+from laion.clickhouse.search_table.standing_queries import standing_queries
+from laion.vectors import IMAGE, TEXT
 
 FULL = bool(os.environ.get("FULL"))
 ROWS = 1_000_000 if FULL else 100_000
@@ -50,7 +51,7 @@ DIMENSION = 512
 CLUSTERS = ROWS // 50
 QUERIES = 50
 TABLE = "bench"
-COLUMNS = VECTORS[:1] if FULL else VECTORS
+COLUMNS = (IMAGE,) if FULL else (IMAGE, TEXT)
 RESULT = Path(__file__).with_name("index-full.json" if FULL else "index.json")
 CHART = Path(__file__).parents[1] / "docs" / "images" / "recall.svg"
 
@@ -117,14 +118,14 @@ def ratios_of_searches(bf16: Measured) -> dict[str, float]:
 def load(client: Client) -> None:
     """Fill a base table: clusters of images, and texts that lie near their image."""
     ensure_ledger(client)
-    ensure_base_table(client, TABLE, TableIdentity(TABLE, DIMENSION), vectors=COLUMNS)
+    ensure_base_table(client, TABLE, TableIdentity(TABLE, dict.fromkeys(COLUMNS, DIMENSION)))
     for shard in range(SHARDS):
         load_shard(client, shard, seed=shard)
 
 
 def load_shard(client: Client, shard: int, seed: int) -> None:
     rows = ROWS // SHARDS
-    pairs = zip(VECTORS, vectors(rows, seed), strict=True)
+    pairs = zip((IMAGE, TEXT), vectors(rows, seed), strict=True)
     client.insert_arrow(
         TABLE,
         pa.table(
@@ -173,7 +174,7 @@ def build(
         cpu_s=cpu_seconds(pid) - before,
         wall_s=wall_s,
         index_bytes=sum(state.index_bytes for state in states),
-        estimated_bytes=estimate_index(ROWS, DIMENSION, plan.options, len(COLUMNS)).memory_bytes,
+        estimated_bytes=estimate_graphs(ROWS, plan.vectors.values(), plan.options).memory_bytes,
     )
     measured.recalls = measure_recall(builds, plan, target=0.95, queries=QUERIES, budget=10**12)
     publish_build(builds, plan)
@@ -186,9 +187,9 @@ def climb(builds: Builds, plan: BuildPlan) -> list[tuple[float, float]]:
     searched = f"{TABLE}_search"
     queries = standing_queries(builds.client, TABLE, searched, plan, QUERIES)["image_embedding"]
     truth = ground_truth(builds, plan, searched, "image_embedding", queries, plan.buckets)
-    probe = Probe(builds.client, searched, "image_embedding", plan.options.metric)
+    probe = Probe(builds.client, searched, "image_embedding", plan)
     curve = []
-    for profile in LADDER:
+    for profile in probe.kind.ladder:
         recalls, seconds = ask(probe, queries, truth, 10, profile)
         all_seconds, all_recalls = (list(chain(*d.values())) for d in (seconds, recalls))
         curve.append((1000 * float(np.median(all_seconds)), float(np.mean(all_recalls))))

@@ -15,7 +15,7 @@ from pathlib import Path
 import clickhouse_connect
 
 from bench.server import running_server
-from laion.clickhouse.sizing import IndexOptions
+from laion.clickhouse.search_table.plan import IndexOptions
 from laion.datasets import Profile, load_profile
 from laion.download import DownloadOptions
 from laion.preflight import Run, check_run
@@ -51,7 +51,7 @@ def show(profile: Profile, port: int, clickhouse: int, staging: Path, no_index: 
             shard=shard,
             urls={role: [url] for role, url in source.urls(shard).items()},
             rows=profile.rows_of(shard),
-            dimension=profile.dimension,
+            vectors=list(profile.all_vectors),
         )
         for shard in profile.all_shards()
     ]
@@ -59,7 +59,7 @@ def show(profile: Profile, port: int, clickhouse: int, staging: Path, no_index: 
         profile=profile,
         table=profile.name,
         specs=specs,
-        dimension=profile.dimension or 0,
+        vectors=profile.all_vectors,
         staging=DirectoryArea(staging, capacity=4),
         index=None if no_index else IndexOptions(quantization="auto"),
     )

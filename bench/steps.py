@@ -72,11 +72,12 @@ def convert(directory: str, target: str) -> None:
 
 def load(directory: str, path: str, attempt: str = ATTEMPT) -> None:
     """Ours: Parquet into the staging table of an attempt."""
-    from laion.clickhouse.load import load_shard
     from laion.clickhouse.schema import TableIdentity, ensure_base_table
+    from laion.clickhouse.shards.load import load_shard
+    from laion.vectors import clip_dimensions
 
     with _client() as client:
-        ensure_base_table(client, "ours", TableIdentity("clip_retrieval", 512))
+        ensure_base_table(client, "ours", TableIdentity("clip_retrieval", clip_dimensions(512)))
         load_shard(client, _parquet(directory, path, attempt))
 
 
@@ -84,12 +85,13 @@ def pull(directory: str, path: str, uri: str) -> None:
     """Ours: the same, read from S3 by the server."""
     from dataclasses import replace
 
-    from laion.clickhouse.pull import S3Access, pull_shard
     from laion.clickhouse.schema import TableIdentity, ensure_base_table
+    from laion.clickhouse.shards.pull import S3Access, pull_shard
     from laion.s3 import S3Options
+    from laion.vectors import clip_dimensions
 
     with _client() as client:
-        ensure_base_table(client, "ours", TableIdentity("clip_retrieval", 512))
+        ensure_base_table(client, "ours", TableIdentity("clip_retrieval", clip_dimensions(512)))
         shard = replace(_parquet(directory, path, ATTEMPT), path=uri)
         pull_shard(client, shard, S3Access("s3://bench", S3Options()))
 
@@ -97,8 +99,8 @@ def pull(directory: str, path: str, uri: str) -> None:
 def publish(directory: str, path: str) -> None:
     """Ours: count, hash, swap."""
     from laion.clickhouse.ledger import Ledger
-    from laion.clickhouse.publish import publish_shard
     from laion.clickhouse.schema import ensure_ledger
+    from laion.clickhouse.shards.publish import publish_shard
     from laion.shards import StagedShard
 
     with _client() as client:
@@ -139,16 +141,18 @@ def _spec(directory: str) -> Any:
     from laion.datasets import load_profile
     from laion.shards import ShardSpec
     from laion.sources import locate_sources
+    from laion.vectors import clip_vectors
 
     source = locate_sources(load_profile("clip_retrieval"), Path(directory).as_uri(), 0)[0]
     urls = {role: [url] for role, url in source.urls(0).items()}
-    return ShardSpec("clip_retrieval", "ours", 0, urls, None, 512)
+    return ShardSpec("clip_retrieval", "ours", 0, urls, vectors=list(clip_vectors(512)))
 
 
 def _parquet(directory: str, path: str, attempt: str) -> Any:
     import pyarrow.parquet as pq
 
     from laion.shards import ShardParquet
+    from laion.vectors import clip_dimensions
 
     rows = pq.ParquetFile(path).metadata.num_rows
     return ShardParquet(
@@ -157,7 +161,7 @@ def _parquet(directory: str, path: str, attempt: str) -> Any:
         path=path,
         rows=rows,
         size=Path(path).stat().st_size,
-        dimension=512,
+        dimensions=clip_dimensions(512),
         rows_of={},
         bad_vectors=0,
         norms_off=0,

@@ -25,6 +25,7 @@ from bench.server import running_server
 from laion.clickhouse.client import Client
 from laion.clickhouse.ledger import STAGES, Ledger, ShardEvent, TaskOrigin
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
+from laion.vectors import clip_dimensions
 from laion.web.app import Backend, create_app
 
 RESULT = Path(__file__).parent / "web.json"
@@ -57,7 +58,7 @@ def main() -> None:
 def measure_board(client: Client, size: int) -> dict[str, float]:
     """Return milliseconds and bytes of the page, and of updates with some and no changes."""
     table = f"shards_{size}"
-    ensure_base_table(client, table, TableIdentity("bench", DIMENSION))
+    ensure_base_table(client, table, TableIdentity("bench", clip_dimensions(DIMENSION)))
     client.command(
         f"INSERT INTO {table} (shard, id) SELECT number, number FROM numbers({size})",
         settings={"max_partitions_per_insert_block": size},
@@ -92,7 +93,7 @@ def measure_board(client: Client, size: int) -> dict[str, float]:
 
 def measure_search(client: Client) -> dict[str, float]:
     """Return what the page adds to a query's own time, in milliseconds."""
-    ensure_base_table(client, "vectors", TableIdentity("bench", DIMENSION))
+    ensure_base_table(client, "vectors", TableIdentity("bench", clip_dimensions(DIMENSION)))
     vectors = np.random.default_rng(0).standard_normal((ROWS, DIMENSION)).tolist()
     columns = ["id", "image_embedding", "text_embedding"]
     client.insert("vectors", [[i, v, v] for i, v in enumerate(vectors)], column_names=columns)

@@ -45,9 +45,10 @@ from laion.orchestration.links import add_shard_links
 from laion.orchestration.params import ingest_params
 from laion.settings import get_settings
 
-ingest = LaterModule("laion.orchestration.ingest")
+gate = LaterModule("laion.orchestration.gate")
 planning = LaterModule("laion.orchestration.planning")
 search_index = LaterModule("laion.orchestration.search_index")
+shard_tasks = LaterModule("laion.orchestration.shard_tasks")
 udfs = LaterModule("laion.orchestration.udfs")
 
 SETTINGS = get_settings()
@@ -74,19 +75,19 @@ def laion_ingest() -> None:
 
     @task(**shard_task(Timeout.DOWNLOAD, SETTINGS.max_parallel_downloads))
     def download_shard(spec: dict[str, Any]) -> dict[str, Any]:
-        return ingest.download(spec)
+        return shard_tasks.download(spec)
 
     @task(**shard_task(Timeout.CONVERT, SETTINGS.max_parallel_converts))
     def convert_shard(files: dict[str, Any]) -> dict[str, Any]:
-        return ingest.convert(files)
+        return shard_tasks.convert(files)
 
     @task(**shard_task(Timeout.LOAD, SETTINGS.max_parallel_loads))
     def load_shard(parquet: dict[str, Any]) -> dict[str, Any]:
-        return ingest.load(parquet)
+        return shard_tasks.load(parquet)
 
     @task(**shard_task(Timeout.VALIDATE), outlets=[BASE_TABLE])
     def validate_shard(staged: dict[str, Any]) -> int:
-        return ingest.validate(staged)
+        return shard_tasks.validate(staged)
 
     @task_group
     def ingest_shard(spec: dict[str, Any]) -> None:
@@ -96,7 +97,7 @@ def laion_ingest() -> None:
         execution_timeout=Timeout.CONFIRM, trigger_rule=TriggerRule.ALL_DONE, outlets=[BASE_TABLE]
     )
     def confirm_shards() -> dict[str, Any]:
-        return ingest.confirm()
+        return gate.confirm()
 
     @task(execution_timeout=Timeout.CONFIRM)
     def plan_index() -> list[int]:
@@ -115,13 +116,13 @@ def laion_ingest() -> None:
         return search_index.measure()
 
     @task(execution_timeout=Timeout.CONFIRM, outlets=[SEARCH_TABLE])
-    def publish_index() -> int:
+    def publish_index() -> dict[str, Any]:
         return search_index.publish()
 
     check_index = SQLCheckOperator(
         task_id="check_index",
         conn_id=SETTINGS.clickhouse_conn_id,
-        sql="check_search.sql",
+        sql="{{ ti.xcom_pull(task_ids='publish_index')['check'] }}",
         execution_timeout=Timeout.REPORT,
     )
 

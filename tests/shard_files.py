@@ -14,8 +14,11 @@ import pyarrow.parquet as pq
 from laion.datasets import Layout
 from laion.sample.dataset import shard_paths, write_shard
 from laion.sample.embeddings import made_up_embeddings
-from laion.shards import ROLES, ShardFiles, ShardSpec
+from laion.shards import METADATA, ShardFiles, ShardSpec
+from laion.vectors import IMAGE, TEXT, clip_vectors
 
+VECTORS = (IMAGE, TEXT)
+ROLES = (*VECTORS, METADATA)
 DIMENSION = 16
 ROWS = 60
 ATTEMPT = "aaaa0001"
@@ -62,12 +65,18 @@ def path_of(directory: Path, role: str, shard: int = 0) -> Path:
 
 
 def spec_of(
-    base: Path | str, shard: int = 0, *, table: str = "little", **known: int | None
+    base: Path | str,
+    shard: int = 0,
+    *,
+    table: str = "little",
+    rows: int | None = None,
+    dimension: int | None = None,
 ) -> ShardSpec:
-    """Plan a shard below a directory or base URL; `known` are `rows` and `dimension`."""
+    """Plan a shard below a directory or base URL, of so many rows and dimensions if given."""
     url = base.as_uri() if isinstance(base, Path) else base.rstrip("/")
     urls = {role: [f"{url}/{path}"] for role, path in LAION_LAYOUT.paths(shard, 1).items()}
-    return ShardSpec(dataset="little", table=table, shard=shard, urls=urls, **known)
+    vectors = list(clip_vectors(dimension))
+    return ShardSpec("little", table, shard, urls, rows=rows, vectors=vectors)
 
 
 def files_of(

@@ -12,20 +12,45 @@ import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from typing import Any
 
-from laion.clickhouse.builds import Builds
 from laion.clickhouse.client import Client
-from laion.clickhouse.identifiers import search_table
 from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
+from laion.clickhouse.ledger.shard_facts import ShardFacts, last_load, read_shard_facts
+from laion.clickhouse.ledger.shard_state import ShardState, Stage, StageState
 from laion.clickhouse.schema import read_identity, table_comment
-from laion.clickhouse.shard_facts import ShardFacts, last_load, read_shard_facts
-from laion.clickhouse.vector_index import read_plan
+from laion.clickhouse.search_table.build import read_in_use
+from laion.clickhouse.search_table.lease import Builds
 from laion.datasets import load_profile
 from laion.errors import BadRequest, NeverLoaded, UnknownDataset
 from laion.shards import format_shards, parse_shards, shard_label
 
-REASONS = ("failed", "missing", "mismatched", "stale")
+
+class Reason(StrEnum):
+    """Why a shard needs work."""
+
+    FAILED = ShardState.FAILED
+    MISSING = ShardState.MISSING
+    MISMATCHED = ShardState.MISMATCHED
+    STALE = "stale"
+    EXPLICIT = "explicit"
+
+
+class Action(StrEnum):
+    """What is done about it.
+
+    The shard is loaded, or its part of the search table is built again (INDEX); or it is left to
+    the run that is at work on it (WAIT), or to another backfill, because of `max_shards` (LATER).
+    """
+
+    LOAD = "load"
+    INDEX = "index"
+    WAIT = "wait"
+    LATER = "later"
+
+
+REASONS = (Reason.FAILED, Reason.MISSING, Reason.MISMATCHED, Reason.STALE)
 WHICH = (*REASONS, "all")
 QUIET_S = 1800
 """A run that wrote nothing to the ledger for this long is taken for dead. Were it alive after all,
@@ -63,15 +88,13 @@ class BackfillRequest:
 class ShardRepair:
     """A shard that needs work.
 
-    `reason` is one of REASONS or 'explicit', `why` a sentence for people. `action` is what would be
-    done: 'load' it, only rebuild its part of the search table ('index'), 'wait' for the run that is
-    at work on it, or leave it for 'later' because of `max_shards`.
+    `why` is a sentence for people, `action` what would be done.
     """
 
     shard: int
-    reason: str
+    reason: Reason
     why: str
-    action: str
+    action: Action
     rows_expected: int
     rows_held: int
 
@@ -105,13 +128,15 @@ def claim_shards(client: Client, request: BackfillRequest, repairs: Sequence[Sha
     Until that run has begun, no other backfill of the table takes them, or any other.
     """
     run = last_load(client, request.table)
-    due = [repair for repair in repairs if repair.action == "load"]
+    due = [repair for repair in repairs if repair.action is Action.LOAD]
     if run is None or not due:
         return
     origin = TaskOrigin(run.dag_id, request.run_id)
     Ledger(client).append(
         [
-            ShardEvent(request.table, repair.shard, run.dataset, origin, "plan", "planned")
+            ShardEvent(
+                request.table, repair.shard, run.dataset, origin, Stage.PLAN, StageState.PLANNED
+            )
             for repair in due
         ]
     )
@@ -119,7 +144,7 @@ def claim_shards(client: Client, request: BackfillRequest, repairs: Sequence[Sha
 
 def shards_to_load(repairs: Sequence[ShardRepair]) -> str:
     """Return the shards to load as the param `shards` of `laion_ingest`; '' for none."""
-    return format_shards([repair.shard for repair in repairs if repair.action == "load"])
+    return format_shards([repair.shard for repair in repairs if repair.action is Action.LOAD])
 
 
 def ingest_conf(
@@ -130,7 +155,7 @@ def ingest_conf(
     Dataset, source and every choice are those of the last run that loaded into the table.
     Raises NeverLoaded, and BadRequest when that run's source had a password, which nobody keeps.
     """
-    if not any(repair.action in ("load", "index") for repair in repairs):
+    if not any(repair.action in (Action.LOAD, Action.INDEX) for repair in repairs):
         return None
     run = last_load(client, request.table)
     if run is None:
@@ -152,7 +177,7 @@ def ingest_conf(
         "shards": shards_to_load(repairs),
         "tolerate_failed_shards": 0,
     }
-    if read_plan(client, search_table(request.table)) is not None:
+    if read_in_use(client, request.table) is not None:
         # Otherwise the search table would be stale from now on.
         conf["build_index"] = True
     return conf
@@ -174,10 +199,7 @@ def format_plan(request: BackfillRequest, repairs: Sequence[ShardRepair]) -> str
         f"{r.rows_held:>11,}  {r.why}"
         for r in repairs
     ]
-    counts = {
-        action: sum(repair.action == action for repair in repairs)
-        for action in ("load", "index", "wait", "later")
-    }
+    counts = {action: sum(repair.action == action for repair in repairs) for action in Action}
     told = ", ".join(f"{number} {action}" for action, number in counts.items() if number)
     return "\n".join([*lines, f"{request.table}: {told}."])
 
@@ -194,20 +216,20 @@ def _find_damage(
                 continue
             why = judge(fact, indexed)
             if why:
-                action = "index" if reason == "stale" else "load"
-                at_work = builder.run_id if builder and action == "index" else ""
+                action = Action.INDEX if reason is Reason.STALE else Action.LOAD
+                at_work = builder.run_id if builder and action is Action.INDEX else ""
                 at_work = _other_run(fact, request) or at_work
                 if at_work:
                     then = f" ({why})" if fact.is_finished else ""
-                    why, action = f"run {at_work} is at work on it{then}", "wait"
+                    why, action = f"run {at_work} is at work on it{then}", Action.WAIT
                 rows = fact.published_rows, fact.held_rows
                 yield ShardRepair(fact.shard, reason, why, action, *rows)
                 break
-    if request.which == "missing":
+    if request.which == Reason.MISSING:
         for shard in _manifest(client, request.table):
             if shard not in facts:
                 why = "the dataset has it and no run has loaded it"
-                yield ShardRepair(shard, "missing", why, "load", 0, 0)
+                yield ShardRepair(shard, Reason.MISSING, why, Action.LOAD, 0, 0)
 
 
 def _other_run(fact: ShardFacts, request: BackfillRequest) -> str:
@@ -222,18 +244,18 @@ def _other_backfill(facts: dict[int, ShardFacts], request: BackfillRequest) -> s
 
 
 def _leave_to(run_id: str, repair: ShardRepair) -> ShardRepair:
-    if repair.action == "wait":
+    if repair.action is Action.WAIT:
         return repair
     why = f"run {run_id} is at work on this table ({repair.why})"
-    return replace(repair, action="wait", why=why)
+    return replace(repair, action=Action.WAIT, why=why)
 
 
 def _why_failed(fact: ShardFacts, indexed: Indexed | None) -> str:
-    old = "; an earlier publication is still in" if fact.held_rows else ""
-    if fact.is_held and not fact.is_finished:
-        return f"its last attempt {_stopped(fact)}{old}"
-    if not fact.last_failed:
+    if fact.state is not ShardState.FAILED:
         return ""
+    old = "; an earlier publication is still in" if fact.held_rows else ""
+    if not fact.last_failed:
+        return f"its last attempt {_stopped(fact)}{old}"
     error = " ".join(fact.error.split())[:MAX_ERROR_CHARS]
     return f"its last attempt failed in {fact.last_stage}: {fact.error_class}: {error}{old}"
 
@@ -246,7 +268,7 @@ def _why_missing(fact: ShardFacts, indexed: Indexed | None) -> str:
             f"run {fact.published_run_id} published {fact.published_rows:,} rows, and the table "
             "has none of them: its partition was dropped"
         )
-    if fact.last_stage == "plan":
+    if fact.last_stage == Stage.PLAN:
         return f"run {fact.run_id} planned it and never began"
     return f"run {fact.run_id} {_stopped(fact)}"
 
@@ -284,31 +306,31 @@ def _why_stale(fact: ShardFacts, indexed: Indexed | None) -> str:
     return ""
 
 
-_JUDGES: dict[str, Callable[[ShardFacts, Indexed | None], str]] = {
-    "failed": _why_failed,
-    "missing": _why_missing,
-    "mismatched": _why_mismatched,
-    "stale": _why_stale,
+_JUDGES: dict[Reason, Callable[[ShardFacts, Indexed | None], str]] = {
+    Reason.FAILED: _why_failed,
+    Reason.MISSING: _why_missing,
+    Reason.MISMATCHED: _why_mismatched,
+    Reason.STALE: _why_stale,
 }
 
 
 def _explicit(fact: ShardFacts | None, shard: int) -> ShardRepair:
     rows = (fact.published_rows, fact.held_rows) if fact else (0, 0)
-    return ShardRepair(shard, "explicit", "you named it", "load", *rows)
+    return ShardRepair(shard, Reason.EXPLICIT, "you named it", Action.LOAD, *rows)
 
 
 def _cap(repairs: list[ShardRepair], max_shards: int) -> list[ShardRepair]:
     capped, loads = [], 0
     for repair in repairs:
-        loads += repair.action == "load"
-        over = repair.action == "load" and loads > max_shards
-        capped.append(replace(repair, action="later") if over else repair)
+        loads += repair.action is Action.LOAD
+        over = repair.action is Action.LOAD and loads > max_shards
+        capped.append(replace(repair, action=Action.LATER) if over else repair)
     return capped
 
 
 def _indexed(client: Client, table: str) -> Indexed | None:
     """Return what the search table was built from; None without one."""
-    plan = read_plan(client, search_table(table))
+    plan = read_in_use(client, table)
     if plan is None:
         return None
     buckets = Builds(client, table, TaskOrigin("", "")).buckets(plan.build_id)

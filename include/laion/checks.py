@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from laion.errors import BadVectors, Misaligned, RowCountMismatch, TooManyRows
-from laion.shards import ROWS_PER_SHARD_LIMIT
+from laion.shards import ROWS_PER_SHARD_LIMIT, Alignment
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -147,26 +147,25 @@ class AlignmentCheck:
         cosines, stated = np.concatenate(self._cosines), np.concatenate(self._stated)
         return self._sums.plus(Correlations.of(cosines, stated))
 
-    def verdict(self) -> str:
-        """Return 'aligned', 'misaligned', 'unclear', or 'unknown': too few similarities, or all
-        alike."""
+    def verdict(self) -> Alignment:
+        """Return what the rows taken in so far show."""
         found = self.correlations()
         if found.rows(0) < ALIGNMENT_MIN_ROWS:
-            return "unknown"
+            return Alignment.UNKNOWN
         if found.misaligned_by():
-            return "misaligned"
+            return Alignment.MISALIGNED
         margin = ALIGNMENT_CLEAR_SIGMAS / math.sqrt(found.rows(0))
         best = found.best_shift()
         is_clear = found.r(0) > max(found.r(best) if best else 0.0, 0.0) + margin
-        return "aligned" if is_clear else "unclear"
+        return Alignment.ALIGNED if is_clear else Alignment.UNCLEAR
 
-    def judge(self, label: str, *, strict: bool, accept_misaligned: bool = False) -> str:
+    def judge(self, label: str, *, strict: bool, accept_misaligned: bool = False) -> Alignment:
         """Return the verdict.
 
-        Raises Misaligned on 'misaligned' unless that is accepted, on 'unclear' when `strict`.
+        Raises Misaligned on MISALIGNED unless that is accepted, on UNCLEAR when `strict`.
         """
         verdict = self.verdict()
-        if verdict == "misaligned" and not accept_misaligned:
+        if verdict is Alignment.MISALIGNED and not accept_misaligned:
             shift = self.correlations().misaligned_by()
             raise Misaligned(
                 f"{label}: {self.describe()}. The metadata fit the vectors clearly better when "
@@ -174,7 +173,7 @@ class AlignmentCheck:
                 "Fetch the shard again, or from another source. If you know that the files belong "
                 "together as they are, run with accept_misaligned."
             )
-        if verdict == "unclear" and strict:
+        if verdict is Alignment.UNCLEAR and strict:
             raise Misaligned(
                 f"{label}: {self.describe()}. Images, texts and metadata do not seem to belong "
                 "together row by row; fetch the shard again, or run without strict_alignment."

@@ -23,22 +23,22 @@ import pyarrow.parquet as pq
 
 from laion import __version__
 from laion.checks import AlignmentCheck, VectorCheck, check_row_counts
-from laion.columns import (
+from laion.columns import COLUMNS, NAMES
+from laion.errors import BadMetadata, StagingGone, WrongDimension
+from laion.metadata import (
     UNREADABLE,
     ColumnMap,
+    arrow_type,
     has_value,
     map_columns,
-    similarity_column,
-    size_column,
-    text_column,
+    read_column,
     vector_column,
     vector_dtype,
 )
-from laion.datasets import METADATA_COLUMNS, SIZE_COLUMNS, TEXT_COLUMNS
-from laion.errors import BadMetadata, StagingGone, WrongDimension
 from laion.npy import FloatArray, forget_pages, open_embeddings
-from laion.shards import ROWS_PER_SHARD_LIMIT, VECTORS, ShardFiles, ShardParquet, ShardSpec
+from laion.shards import ROWS_PER_SHARD_LIMIT, Alignment, ShardFiles, ShardParquet, ShardSpec
 from laion.storage import disk_full_as_error
+from laion.vectors import IMAGE, TEXT, Dimensions
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
                 file,
                 schema,
                 # Vectors are as good as random: trying costs CPU and saves nothing.
-                compression={name: "zstd" for name in schema.names if name not in VECTORS},
+                compression={name: "zstd" for name in schema.names if name not in shard.dtypes},
                 use_dictionary=False,
                 write_statistics=False,
                 # A disk may give back other bytes than it was given; the load checks.
@@ -91,12 +91,11 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
                 for table, raw in _batches(shard):
                     as_float32 = {role: a.astype(np.float32) for role, a in raw.items()}
                     lengths = {r: vector_check.add(r, first, a) for r, a in as_float32.items()}
-                    if len(as_float32) == len(VECTORS):
-                        image, text = VECTORS
+                    if shard.has_pair:
                         alignment.add(
-                            as_float32[image],
-                            as_float32[text],
-                            lengths[image] * lengths[text],
+                            as_float32[IMAGE],
+                            as_float32[TEXT],
+                            lengths[IMAGE] * lengths[TEXT],
                             table["similarity"].to_numpy(),
                         )
                     without_value -= {n for n in without_value if has_value(table[n])}
@@ -126,7 +125,7 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
         log.info("%s: %s", label, told)
     if vector_check.norms_off:
         log.warning("%s: %d vectors are not of unit length", label, vector_check.norms_off)
-    if verdict in ("misaligned", "unclear"):
+    if verdict in (Alignment.MISALIGNED, Alignment.UNCLEAR):
         log.warning("%s: %s", label, alignment.describe())
     return ShardParquet(
         spec=files.spec,
@@ -134,7 +133,7 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
         path=str(target),
         rows=rows,
         size=target.stat().st_size,
-        dimension=shard.dimension,
+        dimensions=shard.dimensions,
         rows_of=shard.rows_of,
         bad_vectors=vector_check.bad,
         norms_off=vector_check.norms_off,
@@ -164,7 +163,13 @@ class _OpenShard:
     columns: ColumnMap
     arrays: dict[str, FloatArray]
     dtypes: dict[str, np.dtype[Any]]
-    dimension: int
+    dimensions: Dimensions
+
+    @property
+    def has_pair(self) -> bool:
+        """Whether it has vectors of picture and caption, of one space."""
+        image = self.dimensions.get(IMAGE)
+        return image is not None and image == self.dimensions.get(TEXT)
 
     @property
     def rows_of(self) -> dict[str, int]:
@@ -173,7 +178,7 @@ class _OpenShard:
 
     @property
     def row_bytes(self) -> int:
-        return sum(self.dimension * dtype.itemsize for dtype in self.dtypes.values())
+        return sum(self.dimensions[name] * dtype.itemsize for name, dtype in self.dtypes.items())
 
 
 def _open_shard(files: ShardFiles) -> _OpenShard:
@@ -184,26 +189,27 @@ def _open_shard(files: ShardFiles) -> _OpenShard:
                 f"{label}: {path} is not there any more; clear this task to fetch it again"
             )
     arrays = {
-        role: open_embeddings(Path(files.paths[role])) for role in VECTORS if role in files.paths
+        vector.name: open_embeddings(Path(files.paths[vector.name]))
+        for vector in spec.vectors
+        if not vector.column
     }
-    dimension = _check_dimension(label, arrays, spec.dimension)
+    dimensions = _check_dimensions(spec, arrays)
     metadata = _open_metadata(Path(files.paths["metadata"]))
     with _labelled(label):
         columns = map_spec_columns(metadata.schema_arrow, spec)
         dtypes = {
-            role: arrays[role].dtype
-            if role in arrays
-            else vector_dtype(metadata.schema_arrow, spec.columns[role])
-            for role in VECTORS
-            if role in spec.vectors
+            vector.name: vector_dtype(metadata.schema_arrow, vector.column)
+            if vector.column
+            else arrays[vector.name].dtype
+            for vector in spec.vectors
         }
-    return _OpenShard(spec, metadata, columns, arrays, dtypes, dimension)
+    return _OpenShard(spec, metadata, columns, arrays, dtypes, dimensions)
 
 
 def map_spec_columns(schema: pa.Schema, spec: ShardSpec) -> ColumnMap:
     """Find the columns of a shard's metadata file that its plan asks for. Raises BadMetadata."""
-    inside = [vector for vector in spec.vectors if vector in spec.columns]
-    return map_columns(schema, (*METADATA_COLUMNS, *inside), spec.columns, spec.required)
+    wanted, given = (*NAMES, *spec.inside), {**spec.columns, **spec.inside}
+    return map_columns(schema, wanted, given, spec.required)
 
 
 def _check_required(shard: _OpenShard, without_value: set[str]) -> None:
@@ -216,16 +222,21 @@ def _check_required(shard: _OpenShard, without_value: set[str]) -> None:
         )
 
 
-def _check_dimension(label: str, arrays: dict[str, FloatArray], expected: int | None) -> int:
-    found = {role: array.shape[1] for role, array in arrays.items()}
-    wanted = expected or next(iter(found.values()))
-    for role, dimension in found.items():
-        if dimension != wanted:
+def _check_dimensions(spec: ShardSpec, arrays: dict[str, FloatArray]) -> Dimensions:
+    """Return the dimension of every vector; those of which it is not known are as the first."""
+    found = {name: array.shape[1] for name, array in arrays.items()}
+    first = next(iter(found.values()), None)
+    dimensions: Dimensions = {}
+    for vector in spec.vectors:
+        wanted = vector.dimension or first
+        assert wanted is not None, f"{vector.name} lies inside, and its dimension is given"
+        if found.get(vector.name, wanted) != wanted:
             raise WrongDimension(
-                f"{label}: {role} has {dimension} dimensions, {wanted} are expected; is this the "
-                "right dataset?"
+                f"{spec.label}: {vector.name} has {found[vector.name]} dimensions, {wanted} are "
+                "expected; is this the right dataset?"
             )
-    return wanted
+        dimensions[vector.name] = wanted
+    return dimensions
 
 
 def _open_metadata(path: Path) -> pq.ParquetFile:
@@ -242,20 +253,16 @@ def _batches(shard: _OpenShard) -> Iterator[tuple[pa.Table, dict[str, FloatArray
     with _labelled(spec.label):
         for batch in shard.metadata.iter_batches(BATCH_ROWS, columns=list(set(theirs.values()))):
             table = pa.table(
-                {
-                    **{n: text_column(batch, theirs.get(n)) for n in TEXT_COLUMNS},
-                    "similarity": similarity_column(batch, theirs.get("similarity")),
-                    **{n: size_column(batch, theirs.get(n)) for n in SIZE_COLUMNS},
-                }
+                {own.name: read_column(batch, own, theirs.get(own.name)) for own in COLUMNS}
             )
             last = first + len(batch)
             yield (
                 table,
                 {
-                    role: shard.arrays[role][first:last]
-                    if role in shard.arrays
-                    else vector_column(batch, spec.columns[role], shard.dimension, dtype)
-                    for role, dtype in shard.dtypes.items()
+                    name: shard.arrays[name][first:last]
+                    if name in shard.arrays
+                    else vector_column(batch, spec.inside[name], shard.dimensions[name], dtype)
+                    for name, dtype in shard.dtypes.items()
                 },
             )
             first = last
@@ -274,17 +281,15 @@ def _labelled(label: str) -> Iterator[None]:
 
 def _schema(files: ShardFiles, shard: _OpenShard) -> pa.Schema:
     fields = [pa.field("id", pa.int64(), nullable=False)]
-    fields += [pa.field(n, pa.large_string(), nullable=False) for n in TEXT_COLUMNS]
-    fields += [pa.field("similarity", pa.float32(), nullable=False)]
-    fields += [pa.field(n, pa.uint32(), nullable=False) for n in SIZE_COLUMNS]
+    fields += [pa.field(own.name, arrow_type(own), nullable=False) for own in COLUMNS]
     fields += [
         pa.field(
-            role,
-            pa.binary(shard.dimension * dtype.itemsize),
+            name,
+            pa.binary(shard.dimensions[name] * dtype.itemsize),
             nullable=False,
             metadata={"laion.dtype": f"<f{dtype.itemsize}"},
         )
-        for role, dtype in shard.dtypes.items()
+        for name, dtype in shard.dtypes.items()
     ]
     return pa.schema(
         fields,

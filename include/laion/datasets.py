@@ -15,49 +15,50 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from laion.columns import NAMES
 from laion.errors import BadProfile, BadSetting, BadShards, UnknownDataset
 from laion.settings import get_settings
-from laion.shards import ROLES, VECTORS, format_shards, parse_shards
+from laion.shards import METADATA, format_shards, parse_shards
+from laion.vectors import IMAGE, TEXT, Vector
 
 DTYPE_BYTES = {"float16": 2, "float32": 4}
 NPY_HEADER_BYTES = 128
 
-TEXT_COLUMNS = ("url", "caption", "NSFW", "LICENSE", "key")
-SIZE_COLUMNS = ("width", "height", "original_width", "original_height")
-METADATA_COLUMNS = (*TEXT_COLUMNS, *SIZE_COLUMNS, "similarity")
-"""Columns of the base table that come from the metadata file."""
-COLUMNS = (*METADATA_COLUMNS, *VECTORS)
-"""Columns of the base table that come from a file."""
-
 VALUE_ERROR = "Value error, "
 
-VectorName = Literal["image_embedding", "text_embedding"]
-RoleName = Literal["image_embedding", "text_embedding", "metadata"]
+Dtype = Literal["float16", "float32"]
+Dimension = Annotated[int, Field(ge=1, le=65_536)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+VectorName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,59}$")]
 PathTemplate = Annotated[str, Field(pattern=r"\{shard\}")]
 
 
 class Layout(BaseModel):
     """Paths of a shard's files below a base URL, with `{shard}` where the number goes.
 
-    A vector that lies inside the metadata file has no file of its own.
+    Beside `metadata` there is one for each vector, under its name; but none for a vector that lies
+    inside the metadata file.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, PathTemplate]
 
-    image_embedding: PathTemplate | None = None
-    text_embedding: PathTemplate | None = None
     metadata: PathTemplate
+
+    @property
+    def templates(self) -> dict[str, str]:
+        """The path of each role, that of the metadata last."""
+        return {**self.__pydantic_extra__, METADATA: self.metadata}
 
     @property
     def roles(self) -> tuple[str, ...]:
         """What there are files for."""
-        return tuple(role for role in ROLES if getattr(self, role) is not None)
+        return tuple(self.templates)
 
     def paths(self, shard: int, digits: int) -> dict[str, str]:
         """Return the path of each role for a shard number padded to `digits`."""
         number = f"{shard:0{digits}d}"
-        return {role: getattr(self, role).format(shard=number) for role in self.roles}
+        return {role: path.format(shard=number) for role, path in self.templates.items()}
 
 
 class Mirror(Layout):
@@ -70,6 +71,16 @@ class Mirror(Layout):
         return Layout(**self.model_dump(exclude={"url"}))
 
 
+class VectorFacts(BaseModel):
+    """What of one vector is otherwise than the profile says of all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dimension: Dimension | None = None
+    dtype: Dtype | None = None
+    model: str | None = None
+
+
 class Profile(BaseModel):
     """A dataset: its shards, its vectors and where its files lie.
 
@@ -78,19 +89,21 @@ class Profile(BaseModel):
     name than the table's; a vector that is among them lies there and not in an npy file. A shard
     whose file lacks one of `required_columns`, or has no value in it, fails; others may be absent.
 
-    `dimension` and `shards` are None where only the files can tell, `model` where it is not known
-    which model made the vectors. `metadata_bytes_per_row` is for estimates. `sha256` has the known
-    digests of files, by role and shard.
+    `dimension`, `dtype` and `model` are those of every vector but where `vector` has others, by its
+    name. `dimension` and `shards` are None where only the files can tell, `model` where it is not
+    known which model made the vectors. `metadata_bytes_per_row` is for estimates. `sha256` has the
+    known digests of files, by role and shard.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     title: str
-    dimension: int | None = Field(None, ge=1, le=65_536)
-    dtype: Literal["float16", "float32"] = "float16"
+    dimension: Dimension | None = None
+    dtype: Dtype = "float16"
     model: str | None = None
-    vectors: tuple[VectorName, ...] = Field(("image_embedding", "text_embedding"), min_length=1)
+    vectors: tuple[VectorName, ...] = Field((IMAGE, TEXT), min_length=1)
+    vector: dict[str, VectorFacts] = {}
     columns: dict[str, str] = {}
     required_columns: tuple[str, ...] = ()
     shards: str | None = None
@@ -98,7 +111,7 @@ class Profile(BaseModel):
     rows_per_shard: int | None = None
     rows_of_odd_shards: dict[int, int] = {}
     metadata_bytes_per_row: int = Field(155, ge=1)
-    sha256: dict[RoleName, dict[int, Digest]] = {}
+    sha256: dict[str, dict[int, Digest]] = {}
     digits: tuple[int, ...] = (1,)
     mirrors: tuple[Mirror, ...] = ()
     layouts: tuple[Layout, ...] = ()
@@ -112,20 +125,11 @@ class Profile(BaseModel):
             raise ValueError(str(error)) from error
         return shards
 
-    @field_validator("columns")
-    @classmethod
-    def _are_ours(cls, columns: dict[str, str]) -> dict[str, str]:
-        if unknown := sorted(set(columns) - set(COLUMNS)):
-            raise ValueError(f"{', '.join(unknown)}: ours are {', '.join(COLUMNS)}")
-        if bare := [vector for vector in VECTORS if columns.get(vector) == ""]:
-            raise ValueError(f"{', '.join(bare)}: leave a vector out of `vectors`, not here")
-        return columns
-
     @field_validator("required_columns")
     @classmethod
     def _are_metadata(cls, required: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := sorted(set(required) - set(METADATA_COLUMNS)):
-            raise ValueError(f"{', '.join(unknown)}: choose from {', '.join(METADATA_COLUMNS)}")
+        if unknown := sorted(set(required) - set(NAMES)):
+            raise ValueError(f"{', '.join(unknown)}: choose from {', '.join(NAMES)}")
         return required
 
     @model_validator(mode="after")
@@ -137,10 +141,31 @@ class Profile(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _names_are_known(self) -> Profile:
+        taken = {"id", "shard", METADATA, *map(str.lower, NAMES)}
+        if wrong := [name for name in self.vectors if name.lower() in taken]:
+            raise ValueError(f"vectors: {', '.join(wrong)}: the table has such a column already")
+        if len(set(self.vectors)) < len(self.vectors):
+            raise ValueError("vectors: each can be there once")
+        ours = (*NAMES, *self.vectors)
+        if unknown := sorted(set(self.columns) - set(ours)):
+            raise ValueError(f"columns: {', '.join(unknown)}: ours are {', '.join(ours)}")
+        if bare := [name for name in self.vectors if self.columns.get(name) == ""]:
+            raise ValueError(
+                f"columns: {', '.join(bare)}: leave a vector out of `vectors`, not here"
+            )
+        for key, names in (("vector", self.vectors), ("sha256", self.roles)):
+            if unknown := sorted(set(getattr(self, key)) - set(names)):
+                raise ValueError(f"{key}.{unknown[0]}: there are {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
     def _every_vector_has_its_place(self) -> Profile:
-        inside = [vector for vector in self.vectors if vector in self.columns]
-        if inside and self.dimension is None:
-            raise ValueError("dimension: must be given when vectors lie inside the Parquet file")
+        for vector in self.all_vectors:
+            if vector.column and vector.dimension is None:
+                raise ValueError(
+                    "dimension: must be given when vectors lie inside the Parquet file"
+                )
         if not self.known_layouts:
             raise ValueError("mirrors, layouts: at least one of either is needed")
         for kind in ("mirrors", "layouts"):
@@ -151,9 +176,23 @@ class Profile(BaseModel):
         return self
 
     @property
+    def all_vectors(self) -> tuple[Vector, ...]:
+        """A description of each of `vectors`."""
+        return tuple(
+            Vector(
+                name=name,
+                dimension=own.dimension or self.dimension,
+                dtype=own.dtype or self.dtype,
+                model=own.model or self.model,
+                column=self.columns.get(name, ""),
+            )
+            for name, own in ((name, self.vector.get(name, VectorFacts())) for name in self.vectors)
+        )
+
+    @property
     def roles(self) -> tuple[str, ...]:
         """What a shard has files for."""
-        return (*(v for v in self.vectors if v not in self.columns), "metadata")
+        return (*(vector.name for vector in self.all_vectors if not vector.column), METADATA)
 
     @property
     def known_layouts(self) -> tuple[Layout, ...]:
@@ -167,14 +206,18 @@ class Profile(BaseModel):
         return {role: digest for role, digest in known.items() if digest is not None}
 
     def file_bytes(self, shard: int, dimension: int) -> dict[str, int]:
-        """Return about how large each file of a shard is; nothing where its rows are not known."""
+        """Return about how large each file of a shard is; nothing where its rows are not known.
+
+        `dimension` is that of vectors whose own is not known.
+        """
         rows = self.rows_of(shard)
         if rows is None:
             return {}
-        vector_bytes = rows * dimension * DTYPE_BYTES[self.dtype]
-        inside = sum(vector in self.columns for vector in self.vectors)
-        sizes = dict.fromkeys(self.roles, NPY_HEADER_BYTES + vector_bytes)
-        sizes["metadata"] = rows * self.metadata_bytes_per_row + inside * vector_bytes
+        sizes = dict.fromkeys(self.roles, NPY_HEADER_BYTES)
+        sizes[METADATA] = rows * self.metadata_bytes_per_row
+        for vector in self.all_vectors:
+            role = METADATA if vector.column else vector.name
+            sizes[role] += rows * (vector.dimension or dimension) * DTYPE_BYTES[vector.dtype]
         return sizes
 
     def all_shards(self) -> list[int]:

@@ -9,28 +9,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from laion.backfill import (
     QUIET_S,
+    Action,
     BackfillRequest,
+    Reason,
     ShardRepair,
     backfill_command,
     plan_backfill,
 )
-from laion.clickhouse.alert_log import without_numbers
-from laion.clickhouse.builds import Builds
-from laion.clickhouse.client import Client, typed_errors
-from laion.clickhouse.identifiers import quote_identifier, search_table
+from laion.clickhouse.client import Client, read_rows, typed_errors
+from laion.clickhouse.identifiers import quote_identifier
 from laion.clickhouse.ledger import Ledger, TaskOrigin
-from laion.clickhouse.materialize import count_parts
-from laion.clickhouse.publish import read_contents
-from laion.clickhouse.recall_check import recheck_recall
-from laion.clickhouse.schema import column_types, read_identity
-from laion.clickhouse.shard_facts import read_shard_facts
-from laion.clickhouse.statements import statement
-from laion.clickhouse.vector_index import read_plan
+from laion.clickhouse.ledger.alert_log import without_numbers
+from laion.clickhouse.ledger.shard_facts import read_shard_facts
+from laion.clickhouse.schema import read_identity
+from laion.clickhouse.search_table.build import read_in_use
+from laion.clickhouse.search_table.kinds import kind_of
+from laion.clickhouse.search_table.lease import Builds
+from laion.clickhouse.search_table.recheck import recheck_recall
+from laion.clickhouse.shards.publish import read_contents
 from laion.errors import LaionError
-from laion.shards import VECTORS, ShardSpec, format_shards
+from laion.shards import format_shards
 
 NIGHTS = 30
 """Every shard is hashed once in so many nights."""
@@ -39,15 +41,21 @@ MIN_FREE = 0.1
 MAX_SHARDS = 1 << 16
 
 
+class Outcome(StrEnum):
+    """What a check has come to; FAILED when it could not be made."""
+
+    OK = "ok"
+    FOUND = "found"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of a check.
-
-    `state` is 'ok', 'found', 'skipped', or 'failed' when the check itself could not be made.
-    """
+    """What a check found, and what is to be done about it."""
 
     check: str
-    state: str
+    state: Outcome
     summary: str
     remedy: str = ""
     seconds: float = field(default=0.0, compare=False)
@@ -66,12 +74,12 @@ def run_checks(checks: dict[str, Check]) -> list[Finding]:
     for name, check in checks.items():
         began = time.monotonic()
         try:
-            found = list(check()) or [Finding(name, "ok", "as it should be")]
+            found = list(check()) or [Finding(name, Outcome.OK, "as it should be")]
         except Skipped as reason:
-            found = [Finding(name, "skipped", str(reason))]
+            found = [Finding(name, Outcome.SKIPPED, str(reason))]
         except LaionError as error:
             text = f"the check could not be made: {type(error).__name__}: {error}"
-            found = [Finding(name, "failed", text)]
+            found = [Finding(name, Outcome.FAILED, text)]
         seconds = time.monotonic() - began
         findings += [replace(finding, seconds=seconds) for finding in found]
     return findings
@@ -86,7 +94,9 @@ def record_findings(client: Client, table: str, run_id: str, findings: Sequence[
 
 def monitored_tables(client: Client) -> list[tuple[str, str]]:
     """Return (table, dataset) of every table that a run has loaded into."""
-    return [(row[0], row[1]) for row in Ledger(client).rows("monitored_tables")]
+    return [
+        (row["table"], row["newest_dataset"]) for row in Ledger(client).rows("monitored_tables")
+    ]
 
 
 def check_counts(client: Client, table: str, quiet_s: float = QUIET_S) -> list[Finding]:
@@ -95,7 +105,7 @@ def check_counts(client: Client, table: str, quiet_s: float = QUIET_S) -> list[F
     Shards that a run is at work on, one that wrote something in the last `quiet_s`, do not count.
     """
     request = BackfillRequest(table, max_shards=MAX_SHARDS, quiet_s=quiet_s)
-    due = [repair for repair in plan_backfill(client, request) if repair.action == "load"]
+    due = [repair for repair in plan_backfill(client, request) if repair.action is Action.LOAD]
     causes: dict[tuple[str, str], list[ShardRepair]] = {}
     for repair in due:
         causes.setdefault((repair.reason, without_numbers(repair.why)), []).append(repair)
@@ -110,48 +120,51 @@ def check_runs(client: Client, table: str, deadline_s: float) -> list[Finding]:
     return [
         Finding(
             "runs",
-            "found",
-            f"run {run_id} was planned {hours} hours ago and has not come to its gate: it is late, "
-            "or was lost",
+            Outcome.FOUND,
+            f"run {row['run_id']} was planned {row['hours']} hours ago and has not come to its "
+            "gate: it is late, or was lost",
             f"if Airflow is not at work on it any more: {backfill_command(table, which='missing')}",
         )
-        for run_id, hours in rows
+        for row in rows
     ]
 
 
 def check_index(client: Client, table: str) -> list[Finding]:
     """Look for shards that the search table does not hold as they are, and for lost indexes."""
-    request = BackfillRequest(table, which="stale", max_shards=MAX_SHARDS)
-    due = [repair for repair in plan_backfill(client, request) if repair.action == "index"]
+    request = BackfillRequest(table, which=Reason.STALE, max_shards=MAX_SHARDS)
+    due = [repair for repair in plan_backfill(client, request) if repair.action is Action.INDEX]
     stale = [_damage("index", table, due)] if due else []
     return [*stale, *_changed_buckets(client, table)]
 
 
 def _changed_buckets(client: Client, table: str) -> Iterator[Finding]:
     """Yield a finding for each bucket of the search table that is not as it was built."""
-    searched = search_table(table)
-    plan = read_plan(client, searched)
+    plan = read_in_use(client, table)
     if plan is None:
         return
+    kind = kind_of(plan.options)
+    searched = kind.place(table, plan, in_use=True)
     remedy = f"trigger laion_ingest with shards empty and build_index on for table {table}"
     buckets = Builds(client, table, TaskOrigin("", "")).buckets(plan.build_id)
     held = 0
     for number, bucket in buckets.items():
-        parts = count_parts(client, searched, number)
-        held += parts.rows
-        if bucket.is_done and not parts.are_of(bucket):
+        contents = kind.contents(client, searched, number)
+        held += contents.rows
+        if bucket.is_done and not contents.are_of(bucket):
             text = (
-                f"bucket {number} of {searched} is not as it was built: {parts.rows:,} of "
-                f"{bucket.rows:,} rows in {parts.parts} parts, {parts.unindexed} without an index, "
-                f"{parts.index_bytes:,} of {bucket.index_bytes:,} bytes of index"
+                f"bucket {number} of {searched} is not as it was built: {contents.rows:,} of "
+                f"{bucket.rows:,} rows, {contents.index_bytes:,} of {bucket.index_bytes:,} bytes "
+                "of index"
             )
-            yield Finding("index", "found", text, remedy)
+            if contents.problem:
+                text += f"; it is {contents.problem}"
+            yield Finding("index", Outcome.FOUND, text, remedy)
     with typed_errors(f"count the rows of {searched}"):
         query = f"SELECT count() FROM {quote_identifier(searched)}"
         rows = int(client.query(query).result_rows[0][0])
     if rows != held:
         text = f"{searched} has {rows - held:,} rows in buckets that no build made"
-        yield Finding("index", "found", text, remedy)
+        yield Finding("index", Outcome.FOUND, text, remedy)
 
 
 def check_hashes(client: Client, table: str, night: int) -> list[Finding]:
@@ -159,9 +172,7 @@ def check_hashes(client: Client, table: str, night: int) -> list[Finding]:
 
     `night` counts days; each shard has its turn every NIGHTS of them.
     """
-    identity = read_identity(client, table)
-    # In the order of the table's columns, as the hash was taken when they were published.
-    vectors = [name for name in column_types(client, table) if name in VECTORS]
+    vectors = read_identity(client, table).vectors
     turn = [
         fact
         for fact in read_shard_facts(client, table)
@@ -173,17 +184,16 @@ def check_hashes(client: Client, table: str, night: int) -> list[Finding]:
         raise Skipped("no shard has its turn tonight")
     changed = []
     for fact in turn:
-        spec = ShardSpec(identity.dataset, table, fact.shard, urls={}, vectors=vectors)
-        if read_contents(client, table, spec, identity.dimension).hash != fact.published_hash:
+        if read_contents(client, table, fact.shard, vectors).hash != fact.published_hash:
             changed.append(fact.shard)
     if not changed:
         shards = format_shards([fact.shard for fact in turn])
-        return [Finding("hashes", "ok", f"shards {shards} are as they were published")]
+        return [Finding("hashes", Outcome.OK, f"shards {shards} are as they were published")]
     shards = format_shards(changed)
     return [
         Finding(
             "hashes",
-            "found",
+            Outcome.FOUND,
             f"shards {shards}: as many rows as were published, but with other contents",
             backfill_command(table, shards=shards),
         )
@@ -193,14 +203,16 @@ def check_hashes(client: Client, table: str, night: int) -> list[Finding]:
 def check_leftovers(client: Client, table: str, older_s: int) -> list[Finding]:
     """Look for staging tables that no task can be using any more."""
     rows = Ledger(client).rows("leftover_tables", table=table, older_s=older_s)
-    names = [row[0] for row in rows]
+    names = [row["name"] for row in rows]
     if not names:
         return []
     # However large: a server refuses to drop more than 50 GB otherwise.
     remedy = "; ".join(
         f"DROP TABLE {name} SYNC SETTINGS max_table_size_to_drop = 0" for name in names
     )
-    return [Finding("leftovers", "found", f"staging tables are left: {', '.join(names)}", remedy)]
+    return [
+        Finding("leftovers", Outcome.FOUND, f"staging tables are left: {', '.join(names)}", remedy)
+    ]
 
 
 def check_recall(client: Client, table: str, *, queries: int, budget: int) -> list[Finding]:
@@ -211,7 +223,7 @@ def check_recall(client: Client, table: str, *, queries: int, budget: int) -> li
     low = [
         Finding(
             "recall",
-            "found",
+            Outcome.FOUND,
             f"{now.column}, {now.kind} queries: recall@10 is {now.at_10:.3f}, below {now.target}",
             f"trigger laion_ingest with shards empty and build_index on for table {table}",
         )
@@ -219,23 +231,21 @@ def check_recall(client: Client, table: str, *, queries: int, budget: int) -> li
         if now.is_low
     ]
     worst = min(now.at_10 for now in measured)
-    return low or [Finding("recall", "ok", f"recall@10 is {worst:.3f} or better")]
+    return low or [Finding("recall", Outcome.OK, f"recall@10 is {worst:.3f} or better")]
 
 
 def check_disks(client: Client) -> list[Finding]:
     """Look at the room on every disk of the ClickHouse server."""
     with typed_errors("look at its disks"):
-        disks = client.query(statement("disks")).result_rows
-    return [
-        Finding(
-            "disks",
-            "found",
-            f"disk {name!r} of ClickHouse has {free / total:.0%} free, {free:,} bytes",
-            "free some space, or add a disk, before the next load",
-        )
-        for name, free, total in disks
-        if free < MIN_FREE * total
-    ]
+        disks = read_rows(client, "disks")
+    short = [disk for disk in disks if disk["free_space"] < MIN_FREE * disk["total_space"]]
+    return [_short_disk(disk["name"], disk["free_space"], disk["total_space"]) for disk in short]
+
+
+def _short_disk(name: str, free: int, total: int) -> Finding:
+    text = f"disk {name!r} of ClickHouse has {free / total:.0%} free, {free:,} bytes"
+    remedy = "free some space, or add a disk, before the next load"
+    return Finding("disks", Outcome.FOUND, text, remedy)
 
 
 def _damage(check: str, table: str, repairs: Sequence[ShardRepair]) -> Finding:
@@ -244,5 +254,5 @@ def _damage(check: str, table: str, repairs: Sequence[ShardRepair]) -> Finding:
     summary = f"shards {shards} are {reason}: {repairs[0].why}"
     if len(repairs) > 1:
         summary += f" (shard {repairs[0].shard}; the others like it)"
-    wanted = {"which": "stale"} if reason == "stale" else {"shards": shards}
-    return Finding(check, "found", summary, backfill_command(table, **wanted))
+    wanted = {"which": reason} if reason is Reason.STALE else {"shards": shards}
+    return Finding(check, Outcome.FOUND, summary, backfill_command(table, **wanted))

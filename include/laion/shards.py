@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any, Self
 
 from laion.errors import BadShards
+from laion.vectors import Dimensions, Vector, clip_vectors
 
-VECTORS = ("image_embedding", "text_embedding")
-ROLES = (*VECTORS, "metadata")
-"""What the files of a shard are for; also the names of the vector columns."""
+METADATA = "metadata"
+"""The role of a shard's metadata file; its other files have the names of their vectors."""
 
 MAX_SHARD = 65_535
 """`shard` is a UInt16 column."""
@@ -91,8 +92,8 @@ class ShardSpec(_Record):
     """A shard as planned: where it comes from, where it goes, what is known beforehand.
 
     `urls` are those of each role, one per mirror, the best first. `columns` names the columns of
-    the metadata file that have another name than the base table's; a vector among them lies there.
-    `required` are those that it must have. `sha256` has the known digests by role.
+    the metadata file that have another name than the base table's, `required` are those that it
+    must have. `sha256` has the known digests by role.
     """
 
     dataset: str
@@ -100,8 +101,7 @@ class ShardSpec(_Record):
     shard: int
     urls: dict[str, list[str]]
     rows: int | None = None
-    dimension: int | None = None
-    vectors: list[str] = field(default_factory=lambda: list(VECTORS))
+    vectors: list[Vector] = field(default_factory=lambda: list(clip_vectors()))
     columns: dict[str, str] = field(default_factory=dict)
     required: list[str] = field(default_factory=list)
     sha256: dict[str, str] = field(default_factory=dict)
@@ -109,6 +109,24 @@ class ShardSpec(_Record):
     @property
     def label(self) -> str:
         return shard_label(self.shard)
+
+    @property
+    def inside(self) -> dict[str, str]:
+        """The vectors that lie in the metadata file, and their columns there."""
+        return {vector.name: vector.column for vector in self.vectors if vector.column}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        facts = dict(value)
+        # A run that an earlier release planned, and whose tasks are cleared now, names its vectors.
+        dimension, columns = facts.pop("dimension", None), facts["columns"]
+        vectors = [
+            Vector(vector, dimension, column=columns.get(vector, ""))
+            if isinstance(vector, str)
+            else Vector(**vector)
+            for vector in facts["vectors"]
+        ]
+        return cls(**{**facts, "vectors": vectors})
 
 
 @dataclass(frozen=True)
@@ -131,13 +149,24 @@ class ShardFiles(_Record):
         return cls(**{**value, "spec": ShardSpec.from_json(value["spec"])})
 
 
+class Alignment(StrEnum):
+    """Whether images, texts and metadata of a shard belong together row by row.
+
+    UNKNOWN: too few similarities, or all alike. A shard that is MISALIGNED was accepted.
+    """
+
+    ALIGNED = "aligned"
+    MISALIGNED = "misaligned"
+    UNCLEAR = "unclear"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True)
 class ShardParquet(_Record):
     """The one Parquet file of a shard; `path` is a local path or an `s3://` URI.
 
     `rows_of` counts the rows of each source file, `bad_vectors` the vectors that are zero or
-    not finite, `norms_off` those whose length differs from 1 by more than the tolerance;
-    `alignment` is 'aligned', 'misaligned' (and accepted), 'unclear' or 'unknown'.
+    not finite, `norms_off` those whose length differs from 1 by more than the tolerance.
     """
 
     spec: ShardSpec
@@ -145,15 +174,20 @@ class ShardParquet(_Record):
     path: str
     rows: int
     size: int
-    dimension: int
+    dimensions: Dimensions
     rows_of: dict[str, int]
     bad_vectors: int
     norms_off: int
-    alignment: str
+    alignment: Alignment
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        return cls(**{**value, "spec": ShardSpec.from_json(value["spec"])})
+        spec, alignment = ShardSpec.from_json(value["spec"]), Alignment(value["alignment"])
+        facts = {**value, "spec": spec, "alignment": alignment}
+        if "dimension" in facts:
+            dimension = facts.pop("dimension")
+            facts["dimensions"] = {vector.name: dimension for vector in spec.vectors}
+        return cls(**facts)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import requests
 
-from laion.columns import UNREADABLE
 from laion.datasets import Layout, Profile
 from laion.download.http import open_session
 from laion.download.options import DownloadOptions
@@ -27,6 +26,7 @@ from laion.errors import (
     SourceUnreachable,
     SourceUnusable,
 )
+from laion.metadata import UNREADABLE
 from laion.npy import read_npy_header
 from laion.s3 import split_uri
 from laion.shards import MAX_SHARD, format_shards, shard_label

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from laion.clickhouse.client import Client
 from laion.clickhouse.identifiers import quote_identifier
-from laion.clickhouse.ledger import STAGES, Ledger, ShardEvent, TaskOrigin
+from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
+from laion.clickhouse.ledger.events import STAGES
 from laion.clickhouse.schema import ensure_ledger
 
 ROWS = 1_000_448

@@ -47,7 +47,7 @@ class TestBoard:
         keep_screenshot(page, "shards-failed")
 
         broken.write_bytes(whole)
-        frame.get_by_role("button", name="Backfill all failed").click()
+        frame.get_by_role("button", name="Backfill failed and missing").click()
         expect(frame.get_by_role("dialog")).to_contain_text("its last attempt failed in download")
         keep_screenshot(page, "shards-backfill")
         frame.get_by_role("button", name="Start the run").click()
@@ -285,17 +285,17 @@ class TestSearch:
         expect(picture).to_have_css("filter", "none")
         keep_screenshot(page, "search-filtered")
         narrow("nsfw", "any")
-        narrow("licence", "CC0")
-        assert facts("licence") == ["CC0"] * 24
+        narrow("licenses", "CC0")
+        assert facts("license") == ["CC0"] * 24
         usual = float(site.client.command("SELECT round(median(similarity), 2) FROM sample"))
         narrow("min_similarity", str(usual))
-        assert facts("licence") == ["CC0"] * 24
+        assert facts("license") == ["CC0"] * 24
         assert min(map(float, facts("similarity"))) >= usual
         narrow("min_height", "256")
         assert facts("size") == ["256 × 256"] * 24
         narrow("min_width", "257")
         expect(frame.locator("#results")).to_have_text("Nothing passes these filters.")
-        assert {"licence=CC0", f"min_similarity={usual}"} <= set(page.frames[-1].url.split("&"))
+        assert {"licenses=CC0", f"min_similarity={usual}"} <= set(page.frames[-1].url.split("&"))
 
     def test_the_sql_is_copied_and_runs(self, site: Site, page: Page, loaded: set[str]) -> None:
         frame = site.visit(page, "search?words=a dog&table=sample&limit=12")
@@ -375,7 +375,7 @@ class TestAccess:
         page = site.log_in("viewer")
         frame = site.visit(page, "shards?table=sample")
         expect(frame.locator(".grid .cell")).to_have_count(8)
-        expect(frame.get_by_role("button", name="Backfill all failed")).to_be_hidden()
+        expect(frame.get_by_role("button", name="Backfill failed and missing")).to_be_hidden()
         send = (
             "([path, body]) => fetch(path, {method: 'POST', body: JSON.stringify(body), headers: "
             f"{{'Content-Type': 'application/json', '{OWN_REQUEST_HEADER}': '1'}}}})"

@@ -24,7 +24,7 @@ from pathlib import Path
 import matplotlib
 import psutil
 
-from laion.clickhouse.search import Target, search
+from laion.clickhouse.search_table.search import Target, search
 from laion.sample.dataset import write_shard
 from laion.sample.embeddings import made_up_embeddings
 from laion.web.board import TableChoice, read_board

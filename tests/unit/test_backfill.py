@@ -37,7 +37,7 @@ KILLED_LOAD = """
 import sys, time
 from pathlib import Path
 import clickhouse_connect
-from laion.clickhouse import load
+from laion.clickhouse.shards import load
 from laion.clickhouse.ledger import Ledger, TaskOrigin
 from laion.convert import convert_shard
 from tests.shard_files import files_of

@@ -6,7 +6,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from laion.backfill import BackfillRequest, ingest_conf, plan_backfill
-from laion.clickhouse import builds
+from laion.clickhouse.search_table import lease
 from tests.unit.clickhouse.shard_steps import TABLE, build_search
 from tests.unit.conftest import Load
 from tests.unit.test_backfill import ALL, SHARDS, found, why
@@ -15,7 +15,7 @@ from tests.unit.test_backfill import ALL, SHARDS, found, why
 class TestSearchTable:
     @pytest.fixture(autouse=True)
     def short_settling(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(builds, "SETTLE_S", 0.05)
+        monkeypatch.setattr(lease, "SETTLE_S", 0.05)
 
     def test_a_shard_published_after_the_build_is_stale(self, client: Client, load: Load) -> None:
         load(*SHARDS)

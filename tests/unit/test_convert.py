@@ -17,10 +17,13 @@ from laion.errors import (
     BadMetadata,
     WrongDimension,
 )
-from laion.shards import ROLES, ROWS_PER_SHARD_LIMIT, VECTORS, ShardFiles
+from laion.shards import ROWS_PER_SHARD_LIMIT, ShardFiles
+from laion.vectors import clip_dimensions
 from tests.shard_files import (
     ATTEMPT,
     DIMENSION,
+    ROLES,
+    VECTORS,
     files_of,
     read_metadata,
     read_vectors,
@@ -62,7 +65,7 @@ class TestRecord:
         assert (parquet.spec, parquet.attempt) == (files.spec, ATTEMPT)
         assert parquet.rows == ROWS
         assert parquet.rows_of == dict.fromkeys(ROLES, ROWS)
-        assert parquet.dimension == DIMENSION
+        assert parquet.dimensions == clip_dimensions(DIMENSION)
         assert parquet.size == target.stat().st_size
         assert (parquet.bad_vectors, parquet.norms_off, parquet.alignment) == (0, 0, "unknown")
 
@@ -357,7 +360,7 @@ class TestRealSamples:
         parquet = convert_shard(files, target)
 
         table = read_converted(target)
-        assert (parquet.rows, parquet.dimension, parquet.norms_off) == (9, 512, 0)
+        assert (parquet.rows, parquet.dimensions, parquet.norms_off) == (9, clip_dimensions(512), 0)
         assert (
             table["caption"].to_pylist() == pq.read_table(paths["metadata"])["caption"].to_pylist()
         )

@@ -21,9 +21,16 @@ from hypothesis import strategies as st
 from laion.convert import Rules, convert_shard, inspect_shard
 from laion.errors import FormatError
 from laion.npy import open_embeddings
-from laion.shards import VECTORS, ShardFiles
+from laion.shards import ShardFiles
 from tests.fuzzing import fuzz
-from tests.shard_files import DIMENSION, files_of, path_of, unit_vectors, write_little_shard
+from tests.shard_files import (
+    DIMENSION,
+    VECTORS,
+    files_of,
+    path_of,
+    unit_vectors,
+    write_little_shard,
+)
 
 ROWS = 12
 LENIENT = Rules(max_bad_vectors=10**9)

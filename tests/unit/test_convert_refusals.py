@@ -22,8 +22,9 @@ from laion.errors import (
     RowCountMismatch,
     StagingGone,
 )
-from laion.shards import ROLES, ShardFiles
+from laion.shards import ShardFiles
 from tests.shard_files import (
+    ROLES,
     append,
     corrupt_column_name,
     corrupt_pages,

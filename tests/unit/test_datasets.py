@@ -8,6 +8,7 @@ import pytest
 from laion.datasets import check_profiles, load_profile, parse_profile, profile_names
 from laion.errors import BadProfile, BadSetting, BadShards, UnknownDataset
 from laion.settings import get_settings
+from laion.vectors import Vector
 
 LAYOUT = """
 [[layouts]]
@@ -252,3 +253,36 @@ def test_a_directory_of_profiles_that_is_not_there_is_told(
 
     with pytest.raises(BadSetting, match="LAION_PROFILES_DIR"):
         profile_names()
+
+
+def test_a_vector_has_what_the_profile_says_of_it_and_else_what_it_says_of_all() -> None:
+    profile = parse_profile(
+        "mine",
+        'title = "Mine"\ndimension = 512\nmodel = "clip"\nvectors = ["image_embedding", "tags"]\n'
+        'columns = { tags = "tag_vector" }\n[vector.tags]\ndimension = 64\ndtype = "float32"\n'
+        'model = "words"\n[[layouts]]\nimage_embedding = "{shard}.npy"\nmetadata = "{shard}.pq"\n',
+    )
+
+    assert profile.all_vectors == (
+        Vector("image_embedding", 512, "float16", "clip"),
+        Vector("tags", 64, "float32", "words", column="tag_vector"),
+    )
+    assert profile.roles == ("image_embedding", "metadata")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('vectors = ["shard"]', r"vectors: shard: the table has such a column"),
+        ('vectors = ["URL"]', r"vectors: URL: the table has such a column"),
+        ('vectors = ["image_embedding", "image_embedding"]', r"vectors: each can be there once"),
+        ('vectors = ["a b"]', r"vectors\.0"),
+        ("[vector.image_embeddng]\ndimension = 3", r"vector\.image_embeddng: there are image_"),
+        ("[vector.image_embedding]\ndimensions = 3", r"vector\.image_embedding\.dimensions"),
+    ],
+)
+def test_a_vector_that_cannot_be_is_named(text: str, problem: str) -> None:
+    layout = '[[layouts]]\nimage_embedding = "{shard}.npy"\ntext_embedding = "t{shard}.npy"\n'
+
+    with pytest.raises(BadProfile, match=problem):
+        parse_profile("mine", f'title = "Mine"\n{text}\n{layout}metadata = "{{shard}}.pq"\n')

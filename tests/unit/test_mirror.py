@@ -13,10 +13,9 @@ from laion.download import DownloadOptions
 from laion.errors import BadSource, SourceMissing, SourceUnreachable
 from laion.mirror import PASSES, copy_dataset, main
 from laion.settings import get_settings
-from laion.shards import ROLES
 from laion.sources import locate_sources
 from tests.s3 import S3Server
-from tests.shard_files import path_of, write_little_shard
+from tests.shard_files import ROLES, path_of, write_little_shard
 from tests.unit.mirrors import Mirror, answer, in_turn
 
 PROFILE = load_profile("clip_retrieval")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from laion.clickhouse import builds
 from laion.clickhouse.identifiers import staging_table
 from laion.clickhouse.ledger import Ledger, TaskOrigin
+from laion.clickhouse.search_table import lease
 from laion.errors import ClickHouseError
 from laion.monitor import (
     NIGHTS,
@@ -32,7 +32,7 @@ RECALL = {"queries": QUERIES, "budget": 10**9}
 
 @pytest.fixture(autouse=True)
 def short_settling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builds, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
 
 
 def test_a_table_as_it_was_loaded_has_no_finding(client: Client, load: Load) -> None:

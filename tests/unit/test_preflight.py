@@ -15,14 +15,15 @@ from clickhouse_connect.driver.client import Client
 
 from laion import preflight
 from laion.clickhouse import server as server_module
-from laion.clickhouse.pull import S3Access
-from laion.clickhouse.sizing import IndexOptions
+from laion.clickhouse.search_table.plan import IndexOptions
+from laion.clickhouse.shards.pull import S3Access
 from laion.datasets import load_profile
 from laion.download import DownloadOptions
 from laion.errors import PreflightFailed, SourceUnreachable
 from laion.preflight import Line, Report, Run, check_run, target
 from laion.shards import ShardSpec
 from laion.storage import BucketArea, DirectoryArea
+from laion.vectors import clip_vectors
 from tests.embedded_server import EmbeddedServer
 from tests.s3 import S3Server
 from tests.shard_files import DIMENSION, ROWS, path_of, spec_of, write_little_shard
@@ -43,8 +44,8 @@ def run(mirror: Mirror, shard_directory: Path, tmp_path: Path) -> Run:
     return Run(
         profile=load_profile("clip_retrieval"),
         table="little",
-        specs=[spec_of(mirror.url, shard) for shard in range(3)],
-        dimension=DIMENSION,
+        specs=[spec_of(mirror.url, shard, dimension=DIMENSION) for shard in range(3)],
+        vectors=clip_vectors(DIMENSION),
         staging=DirectoryArea(tmp_path / "staging", capacity=2),
         index=IndexOptions(),
     )
@@ -166,7 +167,7 @@ class TestColumns:
 
         assert (columns.verdict, columns.found) == ("warning", "2 of 10 in shard 00000")
         assert "url from 'URL', caption from 'TEXT'" in columns.note
-        assert "NSFW, LICENSE, key, width" in columns.note
+        assert "NSFW, similarity, LICENSE, width" in columns.note
 
     def test_a_required_column_that_is_missing_is_a_problem(
         self, run: Run, client: Client, shard_directory: Path
@@ -240,7 +241,7 @@ def write_metadata(directory: Path, shard: int = 0, **columns: list[str]) -> Non
 
 def test_an_index_that_the_server_cannot_hold_is_a_problem(run: Run, client: Client) -> None:
     large = [replace(spec, rows=100_000_000) for spec in run.specs]
-    asked = replace(run, specs=large, dimension=512, server_memory_bytes=8 * 10**9)
+    asked = replace(run, specs=large, vectors=clip_vectors(512), server_memory_bytes=8 * 10**9)
 
     report = check_run(asked, client, OPTIONS)
 
@@ -320,7 +321,7 @@ def test_answers_survive_json_and_hold_no_credentials(
     run: Run, client: Client, mirror: Mirror
 ) -> None:
     secret = mirror.url_with("me:s3cr3t@")
-    specs: list[ShardSpec] = [spec_of(secret, shard) for shard in (0, 9)]
+    specs: list[ShardSpec] = [spec_of(secret, shard, dimension=DIMENSION) for shard in (0, 9)]
 
     report = check_run(replace(run, specs=specs), client, OPTIONS)
 

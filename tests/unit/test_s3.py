@@ -12,11 +12,10 @@ from laion.download import DownloadOptions, download_shard
 from laion.download.partial import read_origin, write_origin
 from laion.errors import BadSource, SourceMissing, SourceRefused, SourceUnusable
 from laion.s3 import S3Options
-from laion.shards import ROLES
 from laion.sources import discover_shards, locate_sources, read_dimension
 from laion.survey import survey_files
 from tests.s3 import S3Server
-from tests.shard_files import DIMENSION, ROWS, spec_of, write_little_shard
+from tests.shard_files import DIMENSION, ROLES, ROWS, spec_of, write_little_shard
 from tests.unit.mirrors import Mirror, answer
 
 PROFILE = load_profile("clip_retrieval")

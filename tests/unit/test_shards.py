@@ -17,12 +17,23 @@ from laion.shards import (
     parse_shards,
     shard_label,
 )
+from laion.vectors import Vector, clip_dimensions, clip_vectors
 from tests.patience import patience
 
-SPEC = ShardSpec("little", "hold", 7, {"metadata": "file:///m.parquet"}, rows=3, dimension=16)
+URLS = {"metadata": ["file:///m.parquet"]}
+SPEC = ShardSpec("little", "hold", 7, URLS, rows=3, vectors=list(clip_vectors(16)))
 FILES = ShardFiles(SPEC, "aaaa0001", {"metadata": "/m.parquet"}, {"metadata": 12}, staged=True)
 PARQUET = ShardParquet(
-    SPEC, "aaaa0001", "/7.parquet", 3, 99, 16, {"metadata": 3}, 0, 1, alignment="unknown"
+    SPEC,
+    "aaaa0001",
+    "/7.parquet",
+    3,
+    99,
+    clip_dimensions(16),
+    {"metadata": 3},
+    0,
+    1,
+    alignment="unknown",
 )
 STAGED = StagedShard(PARQUET, "hold_staging_7_aaaa0001", rows_written=3)
 
@@ -126,3 +137,15 @@ def test_a_record_survives_json(
 def test_a_shard_is_shown_with_five_digits() -> None:
     assert shard_label(42) == "shard 00042"
     assert SPEC.label == "shard 00007"
+
+
+def test_records_of_a_run_that_an_earlier_release_planned_are_read() -> None:
+    spec = SPEC.to_json()
+    spec["vectors"], spec["dimension"] = ["image_embedding", "text_embedding"], 16
+    inside = {**spec, "vectors": ["text_embedding"], "columns": {"text_embedding": "vector"}}
+    parquet = {**PARQUET.to_json(), "spec": spec, "dimension": 16}
+    del parquet["dimensions"]
+
+    assert ShardSpec.from_json(spec) == SPEC
+    assert ShardSpec.from_json(inside).vectors == [Vector("text_embedding", 16, column="vector")]
+    assert ShardParquet.from_json(parquet) == PARQUET

@@ -18,7 +18,7 @@ from laion.errors import (
     SourceMissing,
     SourceUnreachable,
 )
-from laion.shards import ROLES, format_shards
+from laion.shards import format_shards
 from laion.sources import (
     LOOK_AHEAD,
     base_urls,
@@ -26,7 +26,7 @@ from laion.sources import (
     locate_sources,
     read_dimension,
 )
-from tests.shard_files import DIMENSION, path_of, write_little_shard
+from tests.shard_files import DIMENSION, ROLES, path_of, write_little_shard
 from tests.unit.mirrors import Mirror, answer, send_part, stall_after, unused_url
 
 LAION = load_profile("laion400m")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from laion.download import DownloadOptions
 from laion.errors import SourceMissing, SourceRefused, SourceUnreachable
-from laion.shards import ROLES, ShardSpec
+from laion.shards import ShardSpec
 from laion.survey import GIVE_UP_AFTER, survey_files
-from tests.shard_files import spec_of, write_little_shard
+from tests.shard_files import ROLES, spec_of, write_little_shard
 from tests.unit.mirrors import Mirror, answer, unused_url
 
 OPTIONS = DownloadOptions(connections=4, first_wait_s=0)

@@ -14,6 +14,7 @@ from clickhouse_connect.driver.exceptions import OperationalError
 from urllib3.exceptions import HTTPError
 
 from laion.clickhouse.identifiers import quote_identifier
+from laion.clickhouse.statements import statement
 from laion.errors import (
     ClickHouseAuthFailed,
     ClickHouseBusy,
@@ -28,6 +29,7 @@ __all__ = [
     "as_typed_error",
     "insert_rows",
     "insert_token",
+    "read_rows",
     "typed_errors",
 ]
 
@@ -65,6 +67,12 @@ def typed_errors(doing: str) -> Iterator[None]:
         yield
     except DRIVER_ERRORS as error:
         raise as_typed_error(error, doing) from error
+
+
+def read_rows(client: Client, name: str, /, **parameters: Any) -> list[dict[str, Any]]:
+    """Return what the statement `sql/<name>.sql` finds, each row by the names of its columns."""
+    found = client.query(statement(name), parameters=parameters)
+    return list(found.named_results())
 
 
 def insert_rows(client: Client, table: str, rows: Sequence[dict[str, Any]]) -> None:

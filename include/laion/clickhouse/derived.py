@@ -12,11 +12,11 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from laion.clickhouse.client import DRIVER_ERRORS, Client, typed_errors
+from laion.clickhouse.client import DRIVER_ERRORS, Client, read_rows, typed_errors
 from laion.clickhouse.identifiers import quote_column, staging_table
 from laion.clickhouse.schema import ELEMENT_TYPES
 from laion.clickhouse.statements import statement
-from laion.datasets import SIZE_COLUMNS, TEXT_COLUMNS
+from laion.columns import COLUMNS
 from laion.errors import (
     ClickHouseAuthFailed,
     ClickHouseBusy,
@@ -47,18 +47,12 @@ PLACEMENT = re.compile(
     r"\b(?:storage_policy = '[^']*'|disk = (?:'[^']*'|disk\((?:[^()]|\([^()]*\))*\)))"
 )
 
-TAKES = {
-    "String": r"String|Enum(?:8|16)\(.*\)",
-    "UInt32": r"U?Int64|UInt32",
-    "Float32": r"Float(?:32|64)",
-    "Vector": rf"Array\((?:{'|'.join(ELEMENT_TYPES)})\)",
-}
-"""By what a shard brings: the types that a column may have to hold it without loss."""
+VECTOR_TAKES = rf"Array\((?:{'|'.join(ELEMENT_TYPES)})\)"
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a base table. `kind` is DEFAULT, MATERIALIZED, ALIAS, EPHEMERAL or empty."""
+class TableColumn:
+    """A column of a table as it is. `kind` is DEFAULT, MATERIALIZED, ALIAS, EPHEMERAL or empty."""
 
     name: str
     type: str
@@ -73,11 +67,11 @@ class Column:
         return " ".join(filter(None, parts))
 
 
-def read_columns(client: Client, table: str) -> list[Column]:
+def read_columns(client: Client, table: str) -> list[TableColumn]:
     """Return the columns of a table in their order; none when there is no table."""
     with typed_errors(f"read the columns of {table}"):
-        found = client.query(statement("table_columns"), parameters={"table": table})
-    return [Column(*row) for row in found.result_rows]
+        rows = read_rows(client, "table_columns", table=table)
+    return [TableColumn(**row) for row in rows]
 
 
 def derive(client: Client, table: str) -> dict[str, str]:
@@ -163,25 +157,23 @@ def check_publishable(
         drop_derived(client, staging)
 
 
-def _wrong_columns(found: Sequence[Column], vectors: Sequence[str]) -> list[str]:
+def _wrong_columns(found: Sequence[TableColumn], vectors: Sequence[str]) -> list[str]:
     """Return what is wrong with a base table's columns, one sentence each."""
     expected = {
         "id": "Int64",
         "shard": "UInt16",
-        "similarity": "Float32",
-        **dict.fromkeys(TEXT_COLUMNS, "String"),
-        **dict.fromkeys(SIZE_COLUMNS, "UInt32"),
-        **dict.fromkeys(vectors, "Vector"),
+        **{column.name: column.type.takes for column in COLUMNS},
+        **dict.fromkeys(vectors, VECTOR_TAKES),
     }
     columns = {column.name: column for column in found}
     wrong = []
-    for name, kind in expected.items():
+    for name, takes in expected.items():
         column = columns.get(name)
         if column is None:
             wrong.append(f"it has no column {name}")
         elif column.kind not in ("", "DEFAULT"):
             wrong.append(f"column {name} is {column.kind}, so that nothing can be put into it")
-        elif not re.fullmatch(TAKES.get(kind, kind), _unwrapped(column.type)):
+        elif not re.fullmatch(takes, _unwrapped(column.type)):
             wrong.append(f"column {name} is {column.type}, which does not hold what shards bring")
     return wrong
 

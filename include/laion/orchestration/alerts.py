@@ -22,8 +22,8 @@ from laion.urls import is_local, local_path
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from laion.clickhouse.alert_log import Failure
     from laion.clickhouse.ledger import Ledger
+    from laion.clickhouse.ledger.alert_log import Failure
     from laion.orchestration.messages import Message
 
 log = logging.getLogger(__name__)
@@ -139,8 +139,8 @@ def airflow_url() -> str:
 
 def _message_about(context: Context) -> Message | None:
     """Return what to send about a failed task, or None when another task sends it."""
-    from laion.clickhouse.alert_log import report_failure
     from laion.clickhouse.ledger import Ledger
+    from laion.clickhouse.ledger.alert_log import report_failure
     from laion.clickhouse.schema import ensure_ledger
     from laion.orchestration.connections import clickhouse_client
     from laion.orchestration.messages import (
@@ -176,8 +176,8 @@ def _message_about(context: Context) -> Message | None:
 
 def _message_about_late_run(context: Context) -> Message | None:
     """Return what to send about a run that is late, or None when it was told before."""
-    from laion.clickhouse.alert_log import claim_late_run
     from laion.clickhouse.ledger import Ledger
+    from laion.clickhouse.ledger.alert_log import claim_late_run
     from laion.clickhouse.schema import ensure_ledger
     from laion.orchestration.connections import clickhouse_client
     from laion.orchestration.messages import describe_late_run
@@ -196,7 +196,7 @@ def _message_about_late_run(context: Context) -> Message | None:
 
 
 def _describe_failure(context: Context) -> Failure:
-    from laion.clickhouse.alert_log import Failure
+    from laion.clickhouse.ledger.alert_log import Failure
     from laion.urls import hide_credentials
 
     task_instance, params = context["task_instance"], context.get("params", {})
@@ -223,7 +223,7 @@ def _describe_failure(context: Context) -> Failure:
 def _was_told(ledger: Ledger, failure: Failure) -> bool:
     """Return whether an alert about another task of the run went out."""
     run = {"dag_id": failure.dag_id, "run_id": failure.run_id}
-    return bool(ledger.rows("alerts_of_run", **run)[0][0])
+    return bool(ledger.rows("alerts_of_run", **run)[0]["alerts"])
 
 
 def _is_first_of_run(failure: Failure) -> bool:

@@ -16,8 +16,8 @@ from laion.backfill import (
     ingest_conf,
     plan_backfill,
 )
+from laion.clickhouse.ledger.shard_facts import last_load
 from laion.clickhouse.schema import ensure_ledger
-from laion.clickhouse.shard_facts import last_load
 from laion.errors import NeverLoaded
 from laion.orchestration.connections import clickhouse_client
 from laion.orchestration.params import backfill_params, check_conf

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from laion.clickhouse.pull import S3Access
+from laion.clickhouse.shards.pull import S3Access
 from laion.download import DownloadOptions
 from laion.orchestration.connections import read_s3_options
 from laion.s3 import S3Options

@@ -34,10 +34,11 @@ def discard_attempt(
 
 def discard_run(ledger: Ledger, area: StagingArea, origin: TaskOrigin, table: str) -> None:
     """Discard what is left of a run's attempts; none of its shards' tasks may run any more."""
-    staged = {name for (name,) in ledger.rows("leftover_tables", table=table, older_s=0)}
+    staged = {row["name"] for row in ledger.rows("leftover_tables", table=table, older_s=0)}
     places = area.attempts()
     run = {"dag_id": origin.dag_id, "run_id": origin.run_id}
-    for shard, attempt in ledger.rows("run_attempts", table=table, **run):
+    for row in ledger.rows("run_attempts", table=table, **run):
+        shard, attempt = row["shard"], row["attempt"]
         is_staged = staging_table(table, shard, attempt) in staged
         if is_staged or (table, shard, attempt) in places:
             log.warning("%s: discarding what a killed task has left.", shard_label(shard))
@@ -54,14 +55,14 @@ def free_places(ledger: Ledger, area: StagingArea) -> list[str]:
     states: dict[tuple[str, str], str] = {}
     freed, known, in_use = [], [], []
     for table, shard, attempt in area.attempts():
-        for dag_id, run_id in ledger.rows("run_of_attempt", table=table, attempt=attempt):
+        for row in ledger.rows("run_of_attempt", table=table, attempt=attempt):
             known.append(attempt)
-            run = dag_id, run_id
+            run = row["dag_id"], row["run_id"]
             if run not in states:
                 states[run] = _run_state(*run)
             if states[run] in ENDED:
                 discard_attempt(ledger, area, table, shard, attempt)
-                freed.append(f"{shard_label(shard)} of {table}: run {run_id} is over")
+                freed.append(f"{shard_label(shard)} of {table}: run {run[1]} is over")
             elif states[run]:
                 in_use.append(attempt)
     never_begun = area.sweep(keep=known, untouched_s=UNKNOWN_FOR_S)

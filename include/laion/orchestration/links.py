@@ -39,7 +39,7 @@ class QueryLink(BaseOperatorLink):
     name = "ClickHouse query"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        from laion.clickhouse.load import load_query_id
+        from laion.clickhouse.shards.load import load_query_id
 
         # A task that was cleared may have loaded another attempt than it was given.
         staged = XCom.get_value(ti_key=ti_key, key=XCom.XCOM_RETURN_KEY)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from urllib.parse import urlencode
 
 from laion.backfill import backfill_command
-from laion.clickhouse.alert_log import Failure, Storm
+from laion.clickhouse.ledger.alert_log import Failure, Storm
 from laion.errors import RecallTooLow, UdfError
 from laion.monitor import Finding
 from laion.settings import get_settings

@@ -18,6 +18,7 @@ from laion.monitor import (
     MIN_FREE,
     Check,
     Finding,
+    Outcome,
     Skipped,
     check_counts,
     check_disks,
@@ -106,7 +107,7 @@ def _report(client: Client, table: str, findings: list[Finding]) -> dict[str, in
     """Record findings, log them, and alert about each that is bad; count them by state."""
     record_findings(client, table, get_current_context()["run_id"], findings)
     for finding in findings:
-        bad = finding.state in ("found", "failed")
+        bad = finding.state in (Outcome.FOUND, Outcome.FAILED)
         log.log(
             logging.WARNING if bad else logging.INFO,
             "%-9s %-7s %s",
@@ -128,7 +129,7 @@ def _check_functions(table: str, dataset: str) -> Callable[[], list[Finding]]:
             raise Skipped(str(reason)) from reason
         except UdfCheckFailed as error:
             remedy = "trigger laion_ingest with shards empty, build_index off and deploy_udfs on"
-            return [Finding("functions", "found", str(error), remedy)]
+            return [Finding("functions", Outcome.FOUND, str(error), remedy)]
         return []
 
     return check
@@ -140,10 +141,10 @@ def _check_staging(ledger: Ledger) -> list[Finding]:
     found = []
     if freed := free_places(ledger, area):
         told = "dead attempts had left files, now removed: " + "; ".join(freed)
-        found.append(Finding("staging", "found", told, "none"))
+        found.append(Finding("staging", Outcome.FOUND, told, "none"))
     if isinstance(area, DirectoryArea) and area.root.exists():
         usage = shutil.disk_usage(area.root)
         if usage.free < MIN_FREE * usage.total:
             text = f"{area.root} has {usage.free / usage.total:.0%} of its disk free"
-            found.append(Finding("staging", "found", text, "free some space"))
+            found.append(Finding("staging", Outcome.FOUND, text, "free some space"))
     return found

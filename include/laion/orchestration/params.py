@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from airflow.sdk import Param
 
+from laion.clickhouse.search_table.kinds import offered_metrics, offered_quantizations
+from laion.clickhouse.search_table.plan import IndexOptions
 from laion.datasets import check_profiles, profile_names
 from laion.errors import UnknownParam
 from laion.shards import SHARD_NUMBERS_PATTERN, SHARDS_PATTERN
@@ -76,14 +78,14 @@ def ingest_params() -> dict[str, Param]:
         "index_metric": Param(
             "cosineDistance",
             type="string",
-            enum=["cosineDistance", "L2Distance"],
+            enum=offered_metrics(),
             title="Index metric",
             description="The distance that the index answers; searches must use the same.",
         ),
         "index_quantization": Param(
             "auto",
             type="string",
-            enum=["auto", "f32", "f16", "bf16", "i8", "b1"],
+            enum=offered_quantizations(),
             title="Index quantization",
             description="How vectors are kept inside the index; 'auto' is the finest of 'bf16', "
             "'i8' and 'b1' that the server's memory holds.",
@@ -254,3 +256,11 @@ class IngestRequest:
         texts = {name: (values[name] or "").strip() for name in ("shards", "source", "table")}
         table = texts["table"] or values["dataset"]
         return cls(**{**values, **texts, "table": table})
+
+    def index_options(self, buckets: int) -> IndexOptions | None:
+        """Return what the search table is to be, in at most so many partitions; None for none."""
+        if not self.build_index:
+            return None
+        return IndexOptions(
+            metric=self.index_metric, quantization=self.index_quantization, buckets=buckets
+        )

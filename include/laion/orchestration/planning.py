@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,12 @@ from airflow.sdk import conf, get_current_context
 
 from laion.clickhouse.derived import check_publishable
 from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
+from laion.clickhouse.ledger.shard_facts import read_shard_facts
+from laion.clickhouse.ledger.shard_state import Stage, StageState
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger, read_identity
-from laion.clickhouse.shard_facts import read_shard_facts
-from laion.clickhouse.sizing import IndexOptions
+from laion.columns import NAMES
 from laion.datasets import Profile, load_profile
+from laion.download import DownloadOptions
 from laion.errors import TooManyShards
 from laion.orchestration.alerts import missing_connection
 from laion.orchestration.connections import clickhouse_client
@@ -27,11 +30,12 @@ from laion.orchestration.context import (
 from laion.orchestration.origin import task_origin
 from laion.orchestration.params import IngestRequest, check_conf, ingest_params
 from laion.orchestration.udfs import foresee_deployment
-from laion.preflight import Line, Run, check_run
+from laion.preflight import Line, Run, Verdict, check_run
 from laion.settings import get_settings
 from laion.shards import ShardSpec, format_shards, parse_shards
 from laion.sources import Source, base_urls, discover_shards, locate_sources, read_dimension
 from laion.urls import hide_credentials, is_s3
+from laion.vectors import Vector
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +61,12 @@ def plan() -> list[dict[str, Any]]:
         else:
             options = download_options(_bases(request, profile))
             sources = locate_sources(profile, request.source, shards[0], options)
-            dimension = profile.dimension or read_dimension(
-                sources[0].urls(shards[0])[profile.vectors[0]], options
-            )
-            identity = TableIdentity(request.dataset, dimension)
-            ensure_base_table(
-                client, request.table, identity, profile.vectors, request.element_type
-            )
+            vectors = _vectors(profile, sources[0].urls(shards[0]), options)
+            dimensions = {vector.name: vector.length for vector in vectors}
+            identity = TableIdentity(request.dataset, dimensions)
+            ensure_base_table(client, request.table, identity, request.element_type)
             check_publishable(client, request.table, profile.vectors, _probe_of(origin))
-            specs = [_spec(request, profile, sources, dimension, shard) for shard in shards]
+            specs = [_spec(request, profile, sources, vectors, shard) for shard in shards]
             log.info(
                 "%d shards from %s: %s",
                 len(shards),
@@ -89,19 +90,17 @@ def preflight(specs_json: list[dict[str, Any]]) -> list[dict[str, str]]:
     urls = [url for spec in specs for mirrors in spec.urls.values() for url in mirrors]
     profile = load_profile(request.dataset)
     with clickhouse_client() as client:
-        if specs:
-            dimension = specs[0].dimension or 0
-        elif request.build_index:
-            dimension = read_identity(client, request.table).dimension
-        else:
-            dimension = profile.dimension or 0
+        vectors: Sequence[Vector] = specs[0].vectors if specs else ()
+        if not specs and request.build_index:
+            identity = read_identity(client, request.table)
+            vectors = [Vector(name, size) for name, size in identity.vectors.items()]
         run = Run(
             profile=profile,
             table=request.table,
             specs=specs,
-            dimension=dimension,
+            vectors=vectors,
             staging=area,
-            index=_index_options(request),
+            index=request.index_options(get_settings().search_buckets),
             element_type=request.element_type,
             server_memory_bytes=settings.clickhouse_memory,
             s3_access=staging_access() if is_s3(settings.staging_uri) else None,
@@ -119,17 +118,16 @@ def _alerts() -> Line:
     warning = missing_connection()
     if warning is None:
         return Line("alerts", "a channel", f"connection {get_settings().alerts_conn_id}")
-    return Line("alerts", "a channel", "none", "warning", f"{warning}.")
+    return Line("alerts", "a channel", "none", Verdict.WARNING, f"{warning}.")
 
 
-def _index_options(request: IngestRequest) -> IndexOptions | None:
-    if not request.build_index:
-        return None
-    return IndexOptions(
-        metric=request.index_metric,
-        quantization=request.index_quantization,
-        buckets=get_settings().search_buckets,
-    )
+def _vectors(profile: Profile, urls: dict[str, str], options: DownloadOptions) -> list[Vector]:
+    """Return the dataset's vectors with their dimensions; those not known are read of the first."""
+    unknown = [vector.name for vector in profile.all_vectors if vector.dimension is None]
+    if not unknown:
+        return list(profile.all_vectors)
+    dimension = read_dimension(urls[unknown[0]], options)
+    return [replace(v, dimension=v.dimension or dimension) for v in profile.all_vectors]
 
 
 def _resolve_shards(request: IngestRequest, profile: Profile, ledger: Ledger) -> list[int]:
@@ -182,7 +180,11 @@ def _check_map_length(shards: list[int]) -> None:
 
 
 def _spec(
-    request: IngestRequest, profile: Profile, sources: list[Source], dimension: int, shard: int
+    request: IngestRequest,
+    profile: Profile,
+    sources: list[Source],
+    vectors: list[Vector],
+    shard: int,
 ) -> ShardSpec:
     places = [source.urls(shard) for source in sources]
     return ShardSpec(
@@ -191,9 +193,8 @@ def _spec(
         shard=shard,
         urls={role: [urls[role] for urls in places] for role in profile.roles},
         rows=profile.rows_of(shard),
-        dimension=dimension,
-        vectors=list(profile.vectors),
-        columns=profile.columns,
+        vectors=vectors,
+        columns={ours: theirs for ours, theirs in profile.columns.items() if ours in NAMES},
         required=list(profile.required_columns),
         sha256=profile.digests_of(shard),
     )
@@ -210,8 +211,8 @@ def _record_plan(
                     shard=spec.shard,
                     dataset=spec.dataset,
                     origin=origin,
-                    stage="plan",
-                    state="planned",
+                    stage=Stage.PLAN,
+                    state=StageState.PLANNED,
                     rows_expected=spec.rows or 0,
                 )
                 for spec in specs

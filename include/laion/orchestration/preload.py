@@ -22,7 +22,7 @@ import airflow.sdk.execution_time.supervisor
 import airflow.sdk.execution_time.task_runner  # noqa: F401
 from airflow.sdk.listener import get_listener_manager
 
-from laion.orchestration import defaults, ingest, links  # noqa: F401
+from laion.orchestration import defaults, gate, links, shard_tasks  # noqa: F401
 
 # Where it is installed, pyarrow imports it to make an array: 0.4 CPU seconds.
 with suppress(ModuleNotFoundError):

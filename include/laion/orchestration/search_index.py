@@ -11,12 +11,19 @@ from typing import Any, cast
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
 
-from laion.clickhouse.builds import BuildPlan, Builds, Holder
 from laion.clickhouse.identifiers import search_table
-from laion.clickhouse.recall import measure_recall
 from laion.clickhouse.schema import ensure_ledger
-from laion.clickhouse.sizing import IndexOptions
-from laion.clickhouse.vector_index import begin_build, build_bucket, publish_build, read_plan
+from laion.clickhouse.search_table.build import (
+    begin_build,
+    build_bucket,
+    held_rows,
+    publish_build,
+    read_in_use,
+)
+from laion.clickhouse.search_table.kinds import kind_of
+from laion.clickhouse.search_table.lease import Builds, Holder
+from laion.clickhouse.search_table.plan import BuildPlan, BuildState
+from laion.clickhouse.search_table.recall import measure_recall
 from laion.errors import IndexBuildFailed
 from laion.orchestration.connections import clickhouse_client
 from laion.orchestration.lineage import SEARCH_TABLE, tell
@@ -36,11 +43,8 @@ def plan() -> list[int]:
     """
     settings = get_settings()
     with _builds() as (builds, request):
-        options = IndexOptions(
-            metric=request.index_metric,
-            quantization=request.index_quantization,
-            buckets=settings.search_buckets,
-        )
+        options = request.index_options(settings.search_buckets)
+        assert options is not None
         begun = begin_build(builds, options, settings.clickhouse_memory)
     if isinstance(begun, Holder):
         log.info("Waiting: run %s is building this search table.", begun.run_id)
@@ -53,8 +57,8 @@ def build(bucket: int) -> dict[str, Any]:
     """Build one bucket of the run's search table."""
     cast(dict[str, Any], get_current_context())["bucket_key"] = f"bucket {bucket:02d}"
     with _builds() as (builds, _):
-        own = _own_build(builds)
-        if own is None:
+        own, is_in_use = _own_build(builds)
+        if is_in_use:
             return {}
         state = build_bucket(builds, own, bucket)
     return {"rows": state.rows, "left_out": state.left_out, "index_bytes": state.index_bytes}
@@ -64,8 +68,8 @@ def measure() -> dict[str, float]:
     """Measure the recall of the run's search table, the one under construction or in use."""
     settings = get_settings()
     with _builds() as (builds, request):
-        own = _own_build(builds)
-        if own is None:
+        own, is_in_use = _own_build(builds)
+        if is_in_use:
             return {}
         recalls = measure_recall(
             builds,
@@ -77,12 +81,16 @@ def measure() -> dict[str, float]:
     return {f"{recall.column} {recall.kind}": recall.at_10 for recall in recalls}
 
 
-def publish() -> int:
-    """Put the run's search table in the place of the one in use; return its rows."""
+def publish() -> dict[str, Any]:
+    """Put the run's search table in the place of the one in use.
+
+    Returns its rows, and the statement by which the next task checks that it is whole.
+    """
     with _builds() as (builds, request):
-        own = _own_build(builds)
+        own, is_in_use = _own_build(builds)
         tell(SEARCH_TABLE, table=search_table(request.table), dataset=request.dataset)
-        return 0 if own is None else publish_build(builds, own)
+        rows = held_rows(builds, own) if is_in_use else publish_build(builds, own)
+    return {"rows": rows, "check": kind_of(own.options).check(request.table, rows)}
 
 
 @contextmanager
@@ -100,25 +108,25 @@ def _builds() -> Iterator[tuple[Builds, IngestRequest]]:
         except Exception as error:
             holder = builds.holder()
             if fails_for_good(error) and holder is not None and builds.is_own(holder):
-                builds.append(holder.build_id, "failed")
+                builds.append(holder.build_id, BuildState.FAILED)
             raise
 
 
-def _own_build(builds: Builds) -> BuildPlan | None:
-    """Return the build of this run; None when it is in use already, so nothing is to be done.
+def _own_build(builds: Builds) -> tuple[BuildPlan, bool]:
+    """Return the build of this run, and whether it is in use already: nothing is to be done.
 
     Raises IndexBuildFailed when the run has none, or another build has taken its place since.
     """
     own, state = builds.of_run()
     if own is None:
         raise IndexBuildFailed("this run has begun no build; clear its task `plan_index`")
-    if state != "published":
-        return own
-    in_use = read_plan(builds.client, search_table(builds.table))
+    if state != BuildState.PUBLISHED:
+        return own, False
+    in_use = read_in_use(builds.client, builds.table)
     if in_use is None or in_use.build_id != own.build_id:
         raise IndexBuildFailed(
             f"build {own.build_id} was published and has been replaced since; to build again, "
             "clear `plan_index` with what follows it"
         )
     log.info("Build %s is in use already; nothing to do.", own.build_id)
-    return None
+    return own, True

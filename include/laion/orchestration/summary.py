@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from laion.backfill import backfill_command
-from laion.clickhouse.alert_log import cause_of
 from laion.clickhouse.ledger import ShardOutcome
+from laion.clickhouse.ledger.alert_log import cause_of
+from laion.clickhouse.ledger.shard_state import StageState
 from laion.shards import format_shards, shard_label
 
 MAX_LISTED = 20
@@ -61,12 +62,16 @@ def format_progress(outcomes: list[ShardOutcome]) -> str:
     if not outcomes:
         return "It has planned no shard yet, or was to load none."
     published = [outcome for outcome in outcomes if outcome.is_published]
-    failed = [outcome.shard for outcome in outcomes if outcome.state.endswith(" failed")]
+    failed = [
+        outcome.shard
+        for outcome in outcomes
+        if not outcome.is_published and outcome.stage_state == StageState.FAILED
+    ]
     text = f"{len(published)} of {len(outcomes)} planned shards are in"
     return f"{text}; shards {format_shards(failed)} failed." if failed else f"{text}; none failed."
 
 
 def _ended(outcome: ShardOutcome) -> str:
-    if outcome.state.endswith(" started"):
+    if outcome.stage_state == StageState.STARTED:
         return f"{outcome.state}, and nothing more was heard of it: its worker was killed or lost"
     return outcome.state

@@ -10,19 +10,20 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from laion.clickhouse.client import Client
-from laion.clickhouse.publish import table_exists
+from laion.clickhouse.shards.publish import table_exists
 from laion.datasets import load_profile
 from laion.encoders.model import ModelDirectory
 from laion.errors import BadModel, UdfCheckFailed, UdfsNotPossible
 from laion.orchestration.lineage import FUNCTIONS, tell
 from laion.orchestration.params import IngestRequest
 from laion.orchestration.udf_hosts import find_targets, open_clients, open_hosts
-from laion.preflight import Line
+from laion.preflight import Line, Verdict
 from laion.settings import Settings, get_settings
 from laion.udf.checks import Expectation, check_functions, complete_manifest
 from laion.udf.deploy import deploy_version, missing_functions
 from laion.udf.options import WorkerOptions
 from laion.udf.version import UdfVersion, render_version
+from laion.vectors import TEXT
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def foresee_deployment(request: IngestRequest) -> Line:
         return Line("functions", "", "not possible here", note=f"deploy_udfs skips itself: {error}")
     except BadModel as error:
         note = f"{error} Or start the run with deploy_udfs off."
-        return Line("functions", "a model", "none", "problem", note)
+        return Line("functions", "a model", "none", Verdict.PROBLEM, note)
     return Line("functions", "a model", model.manifest.name)
 
 
@@ -115,7 +116,7 @@ def _render(model: ModelDirectory, server_model: str, settings: Settings) -> Udf
 def _expect(
     client: Client, model: ModelDirectory, version: UdfVersion, table: str, dataset: str
 ) -> Expectation:
-    has_texts = "text_embedding" in load_profile(dataset).vectors
+    has_texts = TEXT in load_profile(dataset).vectors
     loaded = has_texts and table_exists(client, table)
     return Expectation(
         manifest=complete_manifest(model)

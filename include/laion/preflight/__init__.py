@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from laion.clickhouse.client import Client
+from laion.clickhouse.ledger.shard_facts import rows_by_shard
 from laion.clickhouse.server import inspect_server
-from laion.clickhouse.shard_facts import rows_by_shard
 from laion.download.options import DownloadOptions
 from laion.preflight import source, target
-from laion.preflight.report import Line, Report
+from laion.preflight.report import Line, Report, Verdict
 from laion.preflight.run import Run
 from laion.preflight.staging import check_staging
 from laion.survey import survey_files
 
-__all__ = ["Line", "Report", "Run", "check_run"]
+__all__ = ["Line", "Report", "Run", "Verdict", "check_run"]
 
 
 def check_run(run: Run, client: Client, options: DownloadOptions) -> Report:
@@ -22,7 +22,7 @@ def check_run(run: Run, client: Client, options: DownloadOptions) -> Report:
     """
     survey = survey_files(run.specs, options)
     server = inspect_server(client, run.server_memory_bytes)
-    rows = {spec.shard: source.rows_of(spec, survey, run) for spec in run.specs}
+    rows = {spec.shard: source.rows_of(spec, survey) for spec in run.specs}
     held = rows_by_shard(client, run.table)
     lines: list[Line] = []
     if run.specs:

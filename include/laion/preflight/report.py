@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 
 from laion.errors import PreflightFailed, SourceUnreachable
 from laion.survey import Survey
+
+
+class Verdict(StrEnum):
+    """What an answer means for the run; a problem keeps it from beginning."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
 
 
 @dataclass(frozen=True)
@@ -15,7 +24,7 @@ class Line:
     check: str
     needed: str
     found: str
-    verdict: str = "ok"
+    verdict: Verdict = Verdict.OK
     note: str = ""
 
 
@@ -29,7 +38,7 @@ class Report:
     @property
     def problems(self) -> list[Line]:
         """What makes the whole run pointless."""
-        return [line for line in self.lines if line.verdict == "problem"]
+        return [line for line in self.lines if line.verdict is Verdict.PROBLEM]
 
     def to_json(self) -> list[dict[str, str]]:
         return [asdict(line) for line in self.lines]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from laion.clickhouse.pull import S3Access
-from laion.clickhouse.sizing import IndexOptions
+from laion.clickhouse.search_table.plan import IndexOptions
+from laion.clickhouse.shards.pull import S3Access
 from laion.datasets import Profile
 from laion.shards import ShardSpec
 from laion.storage import StagingArea
+from laion.vectors import Dimensions, Vector
 
 ELEMENT_BYTES = {"Float32": 4, "BFloat16": 2}
 
@@ -25,7 +26,7 @@ class Run:
     profile: Profile
     table: str
     specs: Sequence[ShardSpec]
-    dimension: int
+    vectors: Sequence[Vector]
     staging: StagingArea
     index: IndexOptions | None
     element_type: str = "Float32"
@@ -37,4 +38,9 @@ class Run:
     @property
     def row_bytes(self) -> int:
         """What the vectors of a row take in ClickHouse."""
-        return len(self.profile.vectors) * self.dimension * ELEMENT_BYTES[self.element_type]
+        return sum(self.dimensions.values()) * ELEMENT_BYTES[self.element_type]
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """The vectors as ClickHouse has them."""
+        return {vector.name: vector.length for vector in self.vectors}

@@ -7,17 +7,17 @@ from contextlib import suppress
 
 import pyarrow as pa
 
-from laion.clickhouse.sizing import format_gb
-from laion.columns import ColumnMap
 from laion.convert import map_spec_columns
 from laion.datasets import DTYPE_BYTES, NPY_HEADER_BYTES
 from laion.download.options import DownloadOptions
 from laion.errors import BadMetadata, SourceError
-from laion.preflight.report import Line
+from laion.metadata import ColumnMap
+from laion.preflight.report import Line, Verdict
 from laion.preflight.run import Run
 from laion.shards import ShardSpec, format_shards
 from laion.sources import read_schema
 from laion.survey import Survey
+from laion.units import format_gb
 
 MAX_LISTED = 5
 MAX_OPENED = 3
@@ -36,7 +36,7 @@ def check_files(run: Run, survey: Survey) -> Line:
     if len(broken) > MAX_LISTED:
         note += f"; and {len(broken) - MAX_LISTED:,} more"
     every = len(broken) == len(run.specs)
-    return Line("source", needed, found, "problem" if every else "warning", note)
+    return Line("source", needed, found, Verdict.PROBLEM if every else Verdict.WARNING, note)
 
 
 def check_columns(run: Run, survey: Survey, options: DownloadOptions) -> Line:
@@ -54,10 +54,10 @@ def check_columns(run: Run, survey: Survey, options: DownloadOptions) -> Line:
             unusable.append(f"The metadata of {spec.label} {error}.")
         except SourceError as error:
             note = f"The columns of {spec.label} are unknown until it is fetched: {error}"
-            return Line("columns", needed, "unknown", "warning", " ".join([*unusable, note]))
+            return Line("columns", needed, "unknown", Verdict.WARNING, " ".join([*unusable, note]))
         else:
             return _columns_line(needed, spec, columns, unusable)
-    verdict = "problem" if whole else "warning"
+    verdict = Verdict.PROBLEM if whole else Verdict.WARNING
     return Line("columns", needed, "unknown", verdict, " ".join(unusable) or "No shard is whole.")
 
 
@@ -66,7 +66,7 @@ def _columns_line(
 ) -> Line:
     wanted = len(columns.theirs) + len(columns.absent)
     found = f"{len(columns.theirs)} of {wanted} in {spec.label}"
-    verdict = "warning" if columns.absent or unusable else "ok"
+    verdict = Verdict.WARNING if columns.absent or unusable else Verdict.OK
     return Line("columns", needed, found, verdict, " ".join([*unusable, columns.describe()]))
 
 
@@ -79,41 +79,43 @@ def _read_schema(spec: ShardSpec, options: DownloadOptions) -> pa.Schema:
     return read_schema(last, options)
 
 
-def rows_of(spec: ShardSpec, survey: Survey, run: Run) -> int | None:
+def rows_of(spec: ShardSpec, survey: Survey) -> int | None:
     """Return the rows of a shard: as the profile knows them, else from the size of an npy file."""
     if spec.rows is not None:
         return spec.rows
-    sizes = (survey.sizes.get((spec.shard, role)) for role in spec.vectors)
-    size = next((size for size in sizes if size), None)
-    if size is None:
-        return None
-    return (size - NPY_HEADER_BYTES) // (run.dimension * DTYPE_BYTES[run.profile.dtype])
+    for vector in spec.vectors:
+        if size := survey.sizes.get((spec.shard, vector.name)):
+            return (size - NPY_HEADER_BYTES) // (vector.length * DTYPE_BYTES[vector.dtype])
+    return None
 
 
 def check_rows(run: Run, survey: Survey, rows: dict[int, int | None]) -> Line:
     known = [count for count in rows.values() if count is not None]
     total = f"{sum(known):,}" + ("" if len(known) == len(rows) else " and more")
-    odd = [spec.shard for spec in run.specs if not _has_itsrows_of(spec, survey, run)]
+    odd = [spec.shard for spec in run.specs if not _has_its_rows(spec, survey)]
     if not odd:
         return Line("rows", "", total)
     return Line(
         "rows",
         "",
         total,
-        "warning",
+        Verdict.WARNING,
         f"The embedding files of shards {format_shards(odd)} have another size than their "
         "rows ask for; they will fail. Is this the right dataset, or the right mirror?",
     )
 
 
-def _has_itsrows_of(spec: ShardSpec, survey: Survey, run: Run) -> bool:
+def _has_its_rows(spec: ShardSpec, survey: Survey) -> bool:
     if spec.rows is None:
         return True
-    sizes = [survey.sizes.get((spec.shard, role)) for role in spec.vectors]
-    wanted = {spec.rows * run.dimension * width for width in DTYPE_BYTES.values()}
     # Older writers pad their headers to less.
     headers = range(1, NPY_HEADER_BYTES + 1)
-    return all(size is None or any(size - w in headers for w in wanted) for size in sizes)
+    for vector in spec.vectors:
+        size = survey.sizes.get((spec.shard, vector.name))
+        wanted = [spec.rows * vector.length * width for width in DTYPE_BYTES.values()]
+        if size is not None and not any(size - rows in headers for rows in wanted):
+            return False
+    return True
 
 
 def bytes_to_fetch(survey: Survey) -> Line:

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion.clickhouse.client import Client
-from laion.clickhouse.pull import check_access
-from laion.clickhouse.sizing import format_gb
+from laion.clickhouse.shards.pull import check_access
 from laion.errors import ClickHouseError, StagingGone, StorageRefused, StorageUnreachable
-from laion.preflight.report import Line
+from laion.preflight.report import Line, Verdict
 from laion.preflight.run import Run
 from laion.storage import BucketArea, DirectoryArea
 from laion.survey import Survey
+from laion.units import format_gb
 
 PARQUET_SHARE = 1.0
 """The Parquet file of a shard is about as large as its files: 2.1 GB for 2.2 GB of LAION-400M."""
@@ -34,7 +34,7 @@ def check_staging(run: Run, survey: Survey, client: Client) -> Iterator[Line]:
         try:
             area.check_writable()
         except StorageRefused as error:
-            yield Line("staging", "written by workers", str(area.root), "problem", str(error))
+            yield Line("staging", "written by workers", str(area.root), Verdict.PROBLEM, str(error))
         yield _disk(
             "staging disk",
             area.root,
@@ -63,7 +63,7 @@ def _disk(check: str, directory: Path, needed: int, why: str, remedy: str) -> Li
         check,
         f"{format_gb(needed)} {why}",
         f"{format_gb(free)} free",
-        "problem" if short else "ok",
+        Verdict.PROBLEM if short else Verdict.OK,
         f"Free some of {directory}, {remedy}." if short else "",
     )
 
@@ -81,7 +81,7 @@ def _bucket(run: Run, area: BucketArea, client: Client) -> Line:
         finally:
             area.objects.delete(probe)
     except (StorageRefused, StorageUnreachable, ClickHouseError, StagingGone) as error:
-        return Line("staging", needed, area.root, "problem", str(error))
+        return Line("staging", needed, area.root, Verdict.PROBLEM, str(error))
     return Line("staging", needed, area.root)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from laion.clickhouse.client import Client
 from laion.clickhouse.derived import check_publishable
 from laion.clickhouse.identifiers import search_table
-from laion.clickhouse.publish import table_exists
+from laion.clickhouse.search_table.sizing import plan_index
 from laion.clickhouse.server import (
     ServerFacts,
     free_disk_bytes,
@@ -15,10 +15,11 @@ from laion.clickhouse.server import (
     missing_grants,
     too_old,
 )
-from laion.clickhouse.sizing import format_gb, plan_index
+from laion.clickhouse.shards.publish import table_exists
 from laion.errors import ClickHouseError, IndexTooLarge
-from laion.preflight.report import Line
+from laion.preflight.report import Line, Verdict
 from laion.preflight.run import Run
+from laion.units import format_gb
 
 METADATA_ROW_BYTES = 200
 """What a row takes in ClickHouse beside its vectors: an estimate."""
@@ -31,9 +32,9 @@ def check_base_table(run: Run, client: Client) -> Iterator[Line]:
     if not table_exists(client, run.table):
         return
     try:
-        check_publishable(client, run.table, run.profile.vectors)
+        check_publishable(client, run.table, tuple(run.dimensions))
     except ClickHouseError as error:
-        yield Line("base table", "takes shards", "altered", "problem", str(error))
+        yield Line("base table", "takes shards", "altered", Verdict.PROBLEM, str(error))
     else:
         yield Line("base table", "takes shards", run.table)
 
@@ -42,7 +43,7 @@ def check_version(run: Run, server: ServerFacts) -> Line:
     found = f"ClickHouse {server.version}"
     if run.index is None or not server.is_old:
         return Line("server", "", found)
-    return Line("server", "", found, "problem", too_old(server))
+    return Line("server", "", found, Verdict.PROBLEM, too_old(server))
 
 
 def check_disk(run: Run, client: Client, rows: dict[int, int | None], held: dict[int, int]) -> Line:
@@ -55,7 +56,9 @@ def check_disk(run: Run, client: Client, rows: dict[int, int | None], held: dict
         needed += sum(count or 0 for count in {**held, **rows}.values()) * per_row
         parts = f"{format_gb(needed)} for table and search table, without the index"
     if free is None:
-        return Line("ClickHouse disk", parts, "not told", "warning", "The user may not read it.")
+        return Line(
+            "ClickHouse disk", parts, "not told", Verdict.WARNING, "The user may not read it."
+        )
     found = f"{format_gb(free)} free"
     if needed <= free:
         return Line("ClickHouse disk", parts, found)
@@ -64,14 +67,14 @@ def check_disk(run: Run, client: Client, rows: dict[int, int | None], held: dict
             "ClickHouse disk",
             parts,
             found,
-            "warning",
+            Verdict.WARNING,
             "Enough only if most of the present search table stays as it is.",
         )
     return Line(
         "ClickHouse disk",
         parts,
         found,
-        "problem",
+        Verdict.PROBLEM,
         "Load fewer shards, start with build_index off, or give the server more disk.",
     )
 
@@ -82,13 +85,13 @@ def check_index(run: Run, server: ServerFacts, rows: Mapping[int, int | None]) -
         return
     memory = "not told" if server.memory_bytes is None else format_gb(server.memory_bytes)
     try:
-        plan = plan_index(total, run.dimension, run.index, server, len(run.profile.vectors))
+        plan = plan_index(total, run.dimensions, run.index, server)
     except IndexTooLarge as error:
-        yield Line("index memory", f"{total:,} rows", memory, "problem", str(error))
+        yield Line("index memory", f"{total:,} rows", memory, Verdict.PROBLEM, str(error))
         return
     needed = f"{format_gb(plan.estimate.memory_bytes)} as {plan.options.quantization}"
     notes = " ".join(plan.notes)
-    yield Line("index memory", needed, memory, "warning" if notes else "ok", notes)
+    yield Line("index memory", needed, memory, Verdict.WARNING if notes else Verdict.OK, notes)
 
 
 def check_settings(client: Client) -> Iterator[Line]:
@@ -98,7 +101,7 @@ def check_settings(client: Client) -> Iterator[Line]:
             "readonly",
             "0",
             str(limits["readonly"]),
-            "problem",
+            Verdict.PROBLEM,
             "The user of the Airflow connection may only read.",
         )
     if seconds := limits.get("max_execution_time"):
@@ -106,7 +109,7 @@ def check_settings(client: Client) -> Iterator[Line]:
             "max_execution_time",
             "0",
             f"{seconds:,} s",
-            "warning",
+            Verdict.WARNING,
             "A load or an index build that takes longer is ended. Set it to 0 for this user.",
         )
     memory = limits.get("max_memory_usage")
@@ -115,7 +118,7 @@ def check_settings(client: Client) -> Iterator[Line]:
             "max_memory_usage",
             format_gb(LOW_MEMORY_BYTES),
             format_gb(memory),
-            "warning",
+            Verdict.WARNING,
             "A load may be ended for want of memory. Raise it for this user.",
         )
 
@@ -123,7 +126,7 @@ def check_settings(client: Client) -> Iterator[Line]:
 def check_grants(client: Client) -> Line:
     missing = missing_grants(client)
     if missing is None:
-        return Line("grants", "", "not told", "warning", "The server cannot check grants.")
+        return Line("grants", "", "not told", Verdict.WARNING, "The server cannot check grants.")
     if not missing:
         return Line("grants", "", "all that are needed")
     lacking = ", ".join(missing)
@@ -131,6 +134,6 @@ def check_grants(client: Client) -> Line:
         "grants",
         lacking,
         "not granted",
-        "problem",
+        Verdict.PROBLEM,
         f"Let an administrator run: GRANT {lacking} ON <database>.* TO <user>",
     )

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from laion.clickhouse.ledger import Ledger, ShardOutcome
-from laion.clickhouse.search import Target, search, search_tutorial
+from laion.clickhouse.search_table.search import Target, search, search_tutorial
 from laion.errors import ClickHouseError, DemoFailed, LaionError
 from laion.sample.airflow_api import FINAL_STATES, AirflowApi
 from laion.sample.dataset import SHARD_ROWS

@@ -15,6 +15,7 @@ from laion.encoders.image import load_image_encoder
 from laion.encoders.known_picture import KNOWN_PICTURE_NAME
 from laion.encoders.model import IMAGE_MODEL, Manifest, ModelDirectory
 from laion.errors import ClickHouseError, UdfCheckFailed
+from laion.vectors import TEXT
 
 MIN_COSINE = 0.999
 """Between a known vector here and there: other CPUs round otherwise."""
@@ -80,7 +81,7 @@ def check_functions(client: Client, expected: Expectation) -> None:
 
 def _check_agreement(client: Client, table: str, manifest: Manifest) -> None:
     """The text vectors of the table must come from this model."""
-    dimension = read_identity(client, table).dimension
+    dimension = read_identity(client, table).vectors.get(TEXT)
     if dimension != manifest.dimension:
         raise UdfCheckFailed(
             f"table {table} has vectors of {dimension} numbers, the model {manifest.name!r} gives "

@@ -29,7 +29,13 @@ from laion.web.board import (
 from laion.web.encoding import MAX_PICTURE_BYTES, Encoding
 from laion.web.queries import OWN_QUERY_PATTERN, read_logged_query
 from laion.web.repair import plan_repair
-from laion.web.search import PictureMirror, SearchQuery, find, read_searchable
+from laion.web.search import (
+    PictureMirror,
+    SearchQuery,
+    describe_form,
+    find,
+    read_searchable,
+)
 from laion.web.security import describe_error, protect, require_own_request
 from laion.web.status import read_functions, read_search_table
 
@@ -175,7 +181,7 @@ def create_app(backend: Backend) -> FastAPI:
     @app.get("/search")
     def show_search() -> HTMLResponse:
         """The page *Search*."""
-        data: dict[str, Any] = {"tables": [], "max_picture_bytes": MAX_PICTURE_BYTES}
+        data = {"tables": [], "max_picture_bytes": MAX_PICTURE_BYTES, **describe_form()}
         code = 200
         try:
             with backend.clickhouse() as client:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from laion.clickhouse.client import Client, typed_errors
-from laion.clickhouse.publish import table_exists
-from laion.clickhouse.shard_facts import held_rows
-from laion.clickhouse.statements import statement
+from laion.clickhouse.client import Client, read_rows, typed_errors
+from laion.clickhouse.ledger.shard_facts import held_rows
+from laion.clickhouse.ledger.shard_state import ShardState, shard_state
+from laion.clickhouse.shards.publish import table_exists
 from laion.datasets import Profile, load_profile, profile_names
 from laion.errors import UnknownDataset
 
-STATES = (
-    "unplanned",
-    "queued",
-    "downloading",
-    "converting",
-    "loading",
-    "validated",
-    "failed",
-    "mismatched",
-)
-"""In the order of a shard's way; a cell names its state by the position here."""
-IN_WORK = frozenset({"queued", "downloading", "converting", "loading"})
-"""The states of a shard that an active run takes care of."""
+STATES = tuple(ShardState)
+"""A cell names its state by the position here."""
 
 OVERLAP_US = 2_000_000
 """How much later than its time an event may become visible."""
@@ -33,19 +22,6 @@ MAX_NAMED = 200
 """Shards that a query names; of more, all are counted. A URL must stay short."""
 MAX_EVENTS = 500
 """Of a shard's history that are shown; the newest."""
-
-_STATE_OF_STAGE = {
-    "download": "downloading",
-    "convert": "converting",
-    "load": "loading",
-    "validate": "loading",
-    "publish": "loading",
-}
-
-_EVENT_COLUMNS = (
-    *("attempt", "stage", "state", "rows_expected", "rows_loaded", "bytes", "seconds", "hash"),
-    *("error_class", "error", "dag_id", "run_id", "try_number", "map_index", "log_url", "at_ms"),
-)
 
 Cell = list[int]
 """[shard, position in STATES, published at, rows held, bytes held, source bytes fetched, begun at],
@@ -91,7 +67,7 @@ class Attempt:
 def read_tables(client: Client) -> list[TableChoice]:
     """Return the tables to choose from: those in the ledger, then datasets with known shards."""
     rows = _rows(client, "board_tables") if has_ledger(client) else []
-    planned = [TableChoice(table, dataset) for table, dataset in rows]
+    planned = [TableChoice(**row) for row in rows]
     taken = {choice.table for choice in planned}
     datasets = [name for name in profile_names() if load_profile(name).shards is not None]
     return planned + [TableChoice(name, name) for name in datasets if name not in taken]
@@ -123,19 +99,18 @@ def read_changes(
     found = _rows(client, "board_shards", table=choice.table, since=since, overlap_us=OVERLAP_US)
     if not found:
         return Changes(since, [])
-    published = [row[1] for row in found if row[2]]
-    held = _read_held(client, choice.table, published) if published else {}
+    held = _read_held(client, choice.table, [row["shard"] for row in found])
     profile = _profile_of(choice.dataset)
-    cells = [_cell(row, held.get(row[1], (0, 0)), profile, active_runs) for row in found]
-    return Changes(found[0][0], cells)
+    nothing = Held(0, 0)
+    cells = [_cell(row, held.get(row["shard"], nothing), profile, active_runs) for row in found]
+    return Changes(found[0]["cursor"], cells)
 
 
 def read_history(client: Client, table: str, shard: int) -> list[Attempt]:
     """Return the attempts at a shard, newest first; plans without an attempt are left out."""
     rows = _rows(client, "shard_history", table=table, shard=shard, limit=MAX_EVENTS)
     attempts: dict[str, Attempt] = {}
-    for row in reversed(rows):
-        event = dict(zip(_EVENT_COLUMNS, row, strict=True))
+    for event in reversed(rows):
         # JSON's numbers are not exact beyond 2^53.
         event["hash"] = f"{event['hash']:016x}" if event["hash"] else ""
         name, dag_id, run_id = (event.pop(key) for key in ("attempt", "dag_id", "run_id"))
@@ -154,42 +129,40 @@ def has_ledger(client: Client) -> bool:
     return table_exists(client, "ingest_runs")
 
 
-def _read_held(client: Client, table: str, shards: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Return the (rows, bytes) that a table holds of these shards, and perhaps of others."""
+class Held(NamedTuple):
+    """What a table holds of a shard."""
+
+    rows: int
+    bytes: int
+
+
+def _read_held(client: Client, table: str, shards: Sequence[int]) -> dict[int, Held]:
+    """Return what a table holds of these shards, and perhaps of others."""
     named = {"shards": list(shards)} if len(shards) <= MAX_NAMED else {}
     query = held_rows(client, table, "WHERE shard IN {shards:Array(UInt16)}" if named else "")
     with typed_errors(f"count the rows of {table}"):
-        counts = client.query(query, parameters=named, settings={"log_queries": 0}).result_rows
-    sizes = {row[0]: row[1] for row in _rows(client, "held_bytes", table=table)}
-    return {shard: (rows, sizes.get(str(shard), 0)) for shard, rows in counts}
+        counts = client.query(query, parameters=named, settings={"log_queries": 0})
+    sizes = {row["partition"]: row["bytes"] for row in _rows(client, "held_bytes", table=table)}
+    return {
+        row["shard"]: Held(row["held_rows"], sizes.get(str(row["shard"]), 0))
+        for row in counts.named_results()
+    }
 
 
 def _cell(
-    row: Sequence[Any],
-    held: tuple[int, int],
-    profile: Profile | None,
-    active_runs: Collection[str],
+    row: Mapping[str, Any], held: Held, profile: Profile | None, active_runs: Collection[str]
 ) -> Cell:
-    _, shard, published, published_rows, published_at, last, begun_at, *plan, fetched = row
-    stage, state, run_id, _ = last
-    is_planned_again, planner = plan
-    held_rows, held_bytes = held
-    listed = profile.rows_of(shard) if profile else None
-    if is_planned_again and planner in active_runs:
-        name = "queued"
-    elif state == "failed":
-        name = "failed"
-    elif stage == "plan":
-        name = "queued" if run_id in active_runs else "unplanned"
-    elif (stage, state) != ("publish", "done") and run_id in active_runs:
-        name = _STATE_OF_STAGE[stage]
-    elif published:
-        is_right = held_rows == published_rows and listed in (None, published_rows)
-        name = "validated" if is_right else "mismatched"
-    else:
-        # Its run ended without a word about it: a worker was killed.
-        name = "failed"
-    cell = [shard, STATES.index(name), published_at, held_rows, held_bytes, fetched, begun_at]
+    state = shard_state(
+        row["last_stage"],
+        row["last_state"],
+        held_rows=held.rows,
+        published_rows=row["published_rows"] if row["is_published"] else None,
+        listed_rows=profile.rows_of(row["shard"]) if profile else None,
+        is_awaited=row["is_planned_again"] and row["planned_run_id"] in active_runs,
+        is_active=row["last_run_id"] in active_runs,
+    )
+    times = row["published_at"], held.rows, held.bytes, row["bytes_here"], row["last_started_at"]
+    cell = [row["shard"], STATES.index(state), *times]
     while cell[-1] == 0 and len(cell) > 2:
         cell.pop()
     return cell
@@ -203,6 +176,6 @@ def _profile_of(dataset: str) -> Profile | None:
         return None
 
 
-def _rows(client: Client, name: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+def _rows(client: Client, name: str, **parameters: Any) -> list[dict[str, Any]]:
     with typed_errors("read the ledger"):
-        return client.query(statement(name), parameters=parameters).result_rows
+        return read_rows(client, name, **parameters)

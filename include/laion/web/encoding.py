@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from laion.clickhouse.client import Client
-from laion.clickhouse.search import Target
+from laion.clickhouse.search_table.search import Target
 from laion.datasets import load_profile
 from laion.encoders.decode import decode_image
 from laion.encoders.image import load_image_encoder
@@ -33,19 +33,19 @@ class Encoding:
         self._loaded: dict[Path, Any] = {}
         self._has_function: tuple[float, bool] = (0.0, False)
 
-    def words(self, client: Client, dataset: str, text: str) -> tuple[Target, str]:
+    def words(self, client: Client, dataset: str, column: str, text: str) -> tuple[Target, str]:
         """Return the target of a text, and what encodes it.
 
         Raises EncoderMissing, BadModel, EncodingFailed.
         """
         if self._clickhouse_encodes(client):
             return Target.text(text), "encode_text in ClickHouse"
-        encoder = self._load(load_text_encoder, self._model(dataset, "words"))
+        encoder = self._load(load_text_encoder, self._model(dataset, column, "words"))
         return _vector(encoder.encode([text])), "the model, in Airflow's API server"
 
-    def picture(self, dataset: str, content: bytes) -> Target:
+    def picture(self, dataset: str, column: str, content: bytes) -> Target:
         """Return the target of a picture's file. Raises BadImage, EncoderMissing, BadModel."""
-        model = self._model(dataset, "pictures")
+        model = self._model(dataset, column, "pictures")
         image = decode_image(io.BytesIO(content), MAX_PICTURE_PIXELS)
         encoder = self._load(load_image_encoder, model)
         return _vector(encoder.encode([encoder.prepare(image)]))
@@ -58,11 +58,12 @@ class Encoding:
             self._has_function = (time.monotonic(), answer)
         return answer
 
-    def _model(self, dataset: str, what: str) -> Path:
+    def _model(self, dataset: str, column: str, what: str) -> Path:
         try:
-            name = load_profile(dataset).model
+            vectors = load_profile(dataset).all_vectors
         except UnknownDataset:
-            name = None
+            vectors = ()
+        name = next((vector.model for vector in vectors if vector.name == column), None)
         if name is None:
             raise EncoderMissing(
                 f"Dataset {dataset!r} does not say which model made its vectors, so that {what} "

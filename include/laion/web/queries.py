@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from laion.clickhouse.client import Client, typed_errors
-from laion.clickhouse.statements import statement
+from laion.clickhouse.client import Client, read_rows, typed_errors
 
 OWN_QUERY_PATTERN = r"^laion-[a-z]+-[A-Za-z0-9_-]{1,150}$"
 """Ids that this package gives. The queries of others are not shown."""
@@ -39,5 +38,5 @@ def read_logged_query(client: Client, query_id: str) -> list[LoggedQuery]:
     """Return the entries of a query, the newest first. Raises ClickHouseError."""
     parameters = {"id": query_id, "days": DAYS}
     with typed_errors("read the query log"):
-        rows = client.query(statement("logged_query"), parameters=parameters).result_rows
-    return [LoggedQuery(*row) for row in rows]
+        rows = read_rows(client, "logged_query", **parameters)
+    return [LoggedQuery(**row) for row in rows]

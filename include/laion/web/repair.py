@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from laion.backfill import (
+    Action,
     BackfillRequest,
+    Reason,
     ShardRepair,
     ingest_conf,
     plan_backfill,
 )
 from laion.clickhouse.client import Client
+from laion.clickhouse.ledger.shard_state import IN_WORK
 from laion.shards import MAX_SHARD, parse_shards
-from laion.web.board import IN_WORK, STATES, TableChoice, read_changes
+from laion.web.board import STATES, TableChoice, read_changes
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,9 @@ def plan_repair(client: Client, table: str, shards: str, active_runs: Collection
 def _judge(named: ShardRepair, damage: ShardRepair | None, is_in_work: bool) -> ShardRepair:
     """Return why a named shard needs loading, if it does, or that a run is at work on it."""
     if is_in_work:
-        return replace(named, action="wait", why="a run is at work on it")
-    if damage is not None and damage.reason != "stale":
-        return replace(damage, action="load")
+        return replace(named, action=Action.WAIT, why="a run is at work on it")
+    if damage is not None and damage.reason is not Reason.STALE:
+        return replace(damage, action=Action.LOAD)
     if named.rows_held:
         return replace(named, why="it is in, and would be loaded again in its place")
     return replace(named, why="no run has loaded it yet")

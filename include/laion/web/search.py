@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from laion.clickhouse.client import Client, typed_errors
-from laion.clickhouse.identifiers import IDENTIFIER_PATTERN, search_table
-from laion.clickhouse.publish import table_exists
-from laion.clickhouse.search import Filters, Hit, SearchResult, Target, search
-from laion.clickhouse.statements import statement
-from laion.errors import BadRequest, ClickHouseBusy, ClickHouseError, SearchTableMissing
-from laion.web.board import TableChoice, has_ledger
+from laion.clickhouse.client import Client, read_rows, typed_errors
+from laion.clickhouse.identifiers import IDENTIFIER_PATTERN
+from laion.clickhouse.search_table.build import plan_of
+from laion.clickhouse.search_table.search import Filters, Hit, SearchResult, Target, search
+from laion.columns import FILTERED, NUMBER, SHOWN, TEXT, Column
+from laion.errors import BadRequest, ClickHouseBusy, ClickHouseError, TableMismatch
+from laion.vectors import IMAGE
+from laion.web.board import has_ledger
 from laion.web.encoding import Encoding
 
 MAX_LIMIT = 100
 MAX_WORDS_CHARS = 1000
+MAX_VALUES = 20
+"""Of a filter that compares with several."""
 
 
-class SearchRequest(BaseModel):
-    """The query string of a search. `like` is the id of a row to find more of."""
+class Asked(BaseModel):
+    """The query string of a search but for its filters. `like` is a row to find more of."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,25 +36,29 @@ class SearchRequest(BaseModel):
     dataset: str = Field("", max_length=100)
     words: str = Field("", max_length=MAX_WORDS_CHARS)
     like: int | None = Field(None, ge=0, lt=2**63)
-    column: Literal["image_embedding", "text_embedding"] = "image_embedding"
+    column: str = Field(IMAGE, pattern=f"^{IDENTIFIER_PATTERN}$")
     method: Literal["index", "exact", "both"] = "index"
     limit: int = Field(24, ge=1, le=MAX_LIMIT)
-    nsfw: list[str] = Field([], max_length=10)
-    licence: list[str] = Field([], max_length=20)
-    min_similarity: float | None = Field(None, ge=-1, le=1)
-    min_width: int = Field(0, ge=0, lt=2**32)
-    min_height: int = Field(0, ge=0, lt=2**32)
 
     def filters(self) -> Filters:
-        return Filters(
-            nsfw=self.nsfw,
-            licenses=self.licence,
-            min_similarity=self.min_similarity,
-            min_width=self.min_width,
-            min_height=self.min_height,
-        )
+        own = Asked.model_fields
+        return {name: value for name, value in self.model_dump().items() if name not in own}
 
 
+def _field(column: Column) -> tuple[Any, Any]:
+    """Return the type and the default of a filter in the query string."""
+    assert column.filter is not None
+    if column.type is TEXT:
+        return list[str], Field([], max_length=MAX_VALUES)
+    kind = float if column.type is NUMBER else int
+    most = 2**32 - 1 if column.filter.most is None else column.filter.most
+    return kind | None, Field(None, ge=column.filter.least, le=most)
+
+
+_FILTERS: dict[str, Any] = {
+    column.filter.parameter: _field(column) for column in FILTERED if column.filter
+}
+SearchRequest = create_model("SearchRequest", __base__=Asked, **_FILTERS)
 SearchQuery = Annotated[SearchRequest, Query()]
 
 
@@ -73,18 +81,45 @@ class PictureMirror:
         return url if url.lower().startswith(("http://", "https://")) else ""
 
 
-def read_searchable(client: Client) -> list[TableChoice]:
+@dataclass(frozen=True)
+class Searchable:
+    """A table that can be searched, by each of its vectors."""
+
+    table: str
+    dataset: str
+    vectors: list[str]
+
+
+def read_searchable(client: Client) -> list[Searchable]:
     """Return the tables that can be searched, the one loaded last first."""
     if not has_ledger(client):
         return []
     with typed_errors("look for search tables"):
-        rows = client.query(statement("searchable_tables")).result_rows
-    return [TableChoice(*row) for row in rows]
+        rows = read_rows(client, "searchable_tables")
+    found = []
+    for row in rows:
+        # Somebody else's table may have such a name.
+        with suppress(TableMismatch):
+            vectors = list(plan_of(row["name"], row["comment"]).vectors)
+            found.append(Searchable(row["table"], row["dataset"], vectors))
+    return found
+
+
+def describe_form() -> dict[str, Any]:
+    """Return the filters that the form offers, and the columns that a result shows."""
+    return {
+        "filters": [
+            {"column": column.name, "type": column.type.clickhouse, **asdict(column.filter)}
+            for column in FILTERED
+            if column.filter
+        ],
+        "columns": [{"name": column.name, "type": column.type.clickhouse} for column in SHOWN],
+    }
 
 
 def find(
     client: Client,
-    request: SearchRequest,
+    request: Asked,
     encoding: Encoding,
     mirror: PictureMirror,
     picture: bytes | None = None,
@@ -95,15 +130,8 @@ def find(
     as well. Raises SearchTableMissing, BadRequest, BadImage, RowMissing, ClickHouseError.
     """
     methods = ("index", "exact") if request.method == "both" else (request.method,)
-    try:
-        target, encoded_by = _target(client, request, encoding, picture)
-        results = {method: _search(client, request, target, method) for method in methods}
-    except ClickHouseError as error:
-        if table_exists(client, search_table(request.table)):
-            raise
-        raise SearchTableMissing(
-            f"{request.table} has no search table yet: run laion_ingest with build_index."
-        ) from error
+    target, encoded_by = _target(client, request, encoding, picture)
+    results = {method: _search(client, request, target, method) for method in methods}
     shown = results[methods[0]]
     answer: dict[str, Any] = {
         "encoded_by": encoded_by,
@@ -126,24 +154,34 @@ def find(
 
 
 def _shown(hit: Hit, mirror: PictureMirror) -> dict[str, Any]:
-    # JSON has no NaN, which stands for an unknown similarity.
-    similarity = None if math.isnan(hit.similarity) else hit.similarity
-    return {**asdict(hit), "similarity": similarity, "src": mirror.address(hit.url)}
+    # JSON has no NaN, which stands for an unknown number.
+    values = {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in hit.values.items()
+    }
+    return {
+        "id": hit.id,
+        "distance": hit.distance,
+        "src": mirror.address(hit.values["url"]),
+        **values,
+    }
 
 
 def _target(
-    client: Client, request: SearchRequest, encoding: Encoding, picture: bytes | None
+    client: Client, request: Asked, encoding: Encoding, picture: bytes | None
 ) -> tuple[Target, str]:
     if picture is not None:
-        return encoding.picture(request.dataset, picture), "the model, in Airflow's API server"
+        return encoding.picture(
+            request.dataset, request.column, picture
+        ), "the model, in Airflow's API server"
     if request.like is not None:
         return Target.row(client, request.table, request.like, request.column), "the row's vector"
     if not request.words.strip():
         raise BadRequest("Say what to search for: words, a picture or a row.")
-    return encoding.words(client, request.dataset, request.words)
+    return encoding.words(client, request.dataset, request.column, request.words)
 
 
-def _search(client: Client, request: SearchRequest, target: Target, method: str) -> SearchResult:
+def _search(client: Client, request: Asked, target: Target, method: str) -> SearchResult:
     def run() -> SearchResult:
         return search(
             client,

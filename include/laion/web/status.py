@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from laion.clickhouse.builds import BuildPlan
-from laion.clickhouse.client import Client, typed_errors
-from laion.clickhouse.publish import table_exists
-from laion.clickhouse.shard_facts import shards_to_index
+from laion.clickhouse.client import Client, read_rows, typed_errors
+from laion.clickhouse.ledger.shard_facts import shards_to_index
+from laion.clickhouse.search_table.kinds import kind_of
+from laion.clickhouse.search_table.plan import BucketStage, BuildPlan, BuildState
+from laion.clickhouse.search_table.search import read_knobs
+from laion.clickhouse.shards.publish import table_exists
 from laion.clickhouse.statements import statement
 
 FUNCTIONS = ("encode_text", "encode_image")
@@ -19,14 +20,13 @@ VERSION = re.compile(r"laion_udf_([0-9a-f]{12})\.pyz")
 
 @dataclass(frozen=True)
 class Recall:
-    """What searches of one column found with the chosen settings; times in milliseconds."""
+    """What searches of one column found, how thorough they are; times in milliseconds."""
 
     column: str
     kind: str
     recall_at_10: float
     recall_at_100: float
-    ef: int
-    multiplier: int
+    profile: str
     ann_p50_ms: float
     exact_p50_ms: float
     target: float
@@ -72,24 +72,31 @@ def read_search_table(client: Client, table: str) -> SearchTable | None:
     if not builds:
         return None
     newest = builds[0]
-    published = next((build for build in builds if build[1] == "published"), None)
-    in_work = _buckets(client, table, newest[0]) if newest is not published else []
-    used = _buckets(client, table, published[0]) if published else []
-    plan = BuildPlan.from_json(published[2]) if published else None
-    sources = {tuple(source) for bucket in used for source in bucket[2]}
+    published = next(
+        (build for build in builds if build["last_state"] == BuildState.PUBLISHED), None
+    )
+    if published is None:
+        plan, used = None, []
+    else:
+        plan = BuildPlan.from_json(published["newest_plan"])
+        used = _buckets(client, table, published["build_id"])
+    in_work = _buckets(client, table, newest["build_id"]) if newest is not published else []
+    sources = {tuple(source) for bucket in used for source in bucket["shards"]}
     return SearchTable(
-        build_id=published[0] if published else "",
-        at_ms=published[3] if published else 0,
-        rows=sum(bucket[3] for bucket in used),
-        left_out=sum(bucket[4] for bucket in used),
-        bytes=sum(bucket[5] for bucket in used),
-        index=f"HNSW, {plan.options.quantization}, {plan.options.metric}" if plan else "",
+        build_id=published["build_id"] if published else "",
+        at_ms=published["at_ms"] if published else 0,
+        rows=sum(bucket["rows"] for bucket in used),
+        left_out=sum(bucket["left_out"] for bucket in used),
+        bytes=sum(bucket["index_bytes"] for bucket in used),
+        index=kind_of(plan.options).describe(plan.options) if plan else "",
         buckets=len(used),
         stale=_stale(client, table, sources) if published else [],
-        recall=_recall(client, table, published[0]) if published else [],
-        newer_state=newest[1] if newest is not published else "",
-        buckets_done=sum(bucket[0] in ("built", "attached") for bucket in in_work),
-        buckets_planned=len(BuildPlan.from_json(newest[2]).buckets),
+        recall=_recall(client, table, plan) if plan else [],
+        newer_state=newest["last_state"] if newest is not published else "",
+        buckets_done=sum(
+            bucket["state"] in (BucketStage.BUILT, BucketStage.ATTACHED) for bucket in in_work
+        ),
+        buckets_planned=len(BuildPlan.from_json(newest["newest_plan"]).buckets),
     )
 
 
@@ -100,14 +107,18 @@ def read_functions(client: Client) -> list[SqlFunction]:
             return []
     rows = _rows(client, "function_status", names=list(FUNCTIONS))
     return [
-        SqlFunction(name, found[1] if (found := VERSION.search(command)) else "", works, error)
-        for name, works, error, command in rows
+        SqlFunction(
+            name=row["name"],
+            version=found[1] if (found := VERSION.search(row["command"])) else "",
+            works=row["works"],
+            error=row["error"],
+        )
+        for row in rows
     ]
 
 
-def _buckets(client: Client, table: str, build_id: str) -> list[Sequence[Any]]:
-    rows = _rows(client, "build_buckets", table=table, build_id=build_id)
-    return [last for _, last in rows]
+def _buckets(client: Client, table: str, build_id: str) -> list[dict[str, Any]]:
+    return _rows(client, "build_buckets", table=table, build_id=build_id)
 
 
 def _stale(client: Client, table: str, sources: set[tuple[int, str, int]]) -> list[int]:
@@ -115,11 +126,24 @@ def _stale(client: Client, table: str, sources: set[tuple[int, str, int]]) -> li
     return sorted({source[0] for source in sources ^ set(shards_to_index(client, table))})
 
 
-def _recall(client: Client, table: str, build_id: str) -> list[Recall]:
-    rows = _rows(client, "measured_recall", table=table, build_id=build_id)
-    return [Recall(column, kind, *measured) for column, kind, measured in rows]
+def _recall(client: Client, table: str, plan: BuildPlan) -> list[Recall]:
+    rows = _rows(client, "measured_recall", table=table, build_id=plan.build_id)
+    kind = kind_of(plan.options)
+    return [
+        Recall(
+            column=row["column"],
+            kind=row["kind"],
+            recall_at_10=row["recall_at_10"],
+            recall_at_100=row["recall_at_100"],
+            profile=str(kind.read_profile(read_knobs(row))),
+            ann_p50_ms=row["ann_p50_ms"],
+            exact_p50_ms=row["exact_p50_ms"],
+            target=row["target"],
+        )
+        for row in rows
+    ]
 
 
-def _rows(client: Client, name: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+def _rows(client: Client, name: str, **parameters: Any) -> list[dict[str, Any]]:
     with typed_errors("read the state of the search table"):
-        return client.query(statement(name), parameters=parameters).result_rows
+        return read_rows(client, name, **parameters)

@@ -25,8 +25,8 @@ from airflow.sdk.api.datamodels._generated import DagRunState
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors, set_current_context
 
-from laion.clickhouse import builds
-from laion.orchestration import ingest, planning, search_index, udfs
+from laion.clickhouse.search_table import lease
+from laion.orchestration import gate, planning, search_index, shard_tasks, udfs
 from laion.orchestration.alerts import alert_failure
 from laion.orchestration.retries import LaionRetryPolicy
 from laion.settings import get_settings
@@ -34,11 +34,11 @@ from laion.settings import get_settings
 BODIES: dict[str, Callable[..., Any]] = {
     "plan": planning.plan,
     "preflight": planning.preflight,
-    "download_shard": ingest.download,
-    "convert_shard": ingest.convert,
-    "load_shard": ingest.load,
-    "validate_shard": ingest.validate,
-    "confirm_shards": ingest.confirm,
+    "download_shard": shard_tasks.download,
+    "convert_shard": shard_tasks.convert,
+    "load_shard": shard_tasks.load,
+    "validate_shard": shard_tasks.validate,
+    "confirm_shards": gate.confirm,
     "plan_index": search_index.plan,
     "build_index": search_index.build,
     "measure_recall": search_index.measure,
@@ -83,7 +83,7 @@ def run_task(order: Order) -> None:
     os.environ.update(order.env)
     signal.signal(signal.SIGTERM, lambda *_: None)
     logging.basicConfig(filename=order.log, level=logging.INFO, force=True)
-    builds.SETTLE_S = 0.2  # The server is on the same machine.
+    lease.SETTLE_S = 0.2  # The server is on the same machine.
     if order.file_limit_bytes:
         # The kernel ends the process at exactly this byte of any file that it writes.
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

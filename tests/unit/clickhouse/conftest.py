@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from laion.clickhouse import builds
+from laion.clickhouse.search_table import lease
 
 
 @pytest.fixture(autouse=True)
 def short_settling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builds, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lease, "SETTLE_S", 0.05)

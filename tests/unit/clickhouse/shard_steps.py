@@ -7,23 +7,25 @@ from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
 
-from laion.clickhouse.builds import BuildPlan, Builds, Holder
 from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
-from laion.clickhouse.load import load_shard
-from laion.clickhouse.publish import ShardContents, publish_shard
-from laion.clickhouse.recall import measure_recall
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
-from laion.clickhouse.sizing import IndexOptions
-from laion.clickhouse.vector_index import begin_build, build_bucket, publish_build
+from laion.clickhouse.search_table.build import begin_build, build_bucket, publish_build
+from laion.clickhouse.search_table.kinds import kind_of
+from laion.clickhouse.search_table.lease import Builds, Holder
+from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
+from laion.clickhouse.search_table.recall import measure_recall
+from laion.clickhouse.shards.load import load_shard
+from laion.clickhouse.shards.publish import ShardContents, publish_shard
 from laion.convert import Rules, convert_shard
 from laion.shards import ShardFiles, StagedShard
+from laion.vectors import clip_dimensions
 from tests.shard_files import ATTEMPT, DIMENSION, files_of
 
 TABLE = "little"
 ORIGIN = TaskOrigin(dag_id="laion_ingest", run_id="run_1", log_url="http://airflow/log")
-OPTIONS = IndexOptions(m=8, ef_construction=64, buckets=2, min_bucket_rows=1)
+OPTIONS = IndexOptions(buckets=2, min_bucket_rows=1, parameters={"m": 8, "ef_construction": 64})
 QUERIES = 3
-IDENTITY = TableIdentity(dataset="little", dimension=DIMENSION)
+IDENTITY = TableIdentity("little", clip_dimensions(DIMENSION))
 
 
 def make_tables(client: Client, table: str = TABLE) -> Ledger:
@@ -79,6 +81,11 @@ def build_search(
     measure_recall(builds, plan, target=target, queries=QUERIES, budget=10**9)
     publish_build(builds, plan)
     return plan
+
+
+def shadow_of(table: str, plan: BuildPlan) -> str:
+    """Return the name of a search table under construction."""
+    return kind_of(plan.options).place(table, plan, in_use=False)
 
 
 def publish_files(

@@ -10,12 +10,11 @@ from clickhouse_connect.driver.client import Client
 
 from laion.clickhouse.client import ClickHouseError, typed_errors
 from laion.clickhouse.derived import check_publishable, drop_derived, make_staging_table
-from laion.clickhouse.publish import table_exists
 from laion.clickhouse.schema import column_types
+from laion.clickhouse.shards.publish import table_exists
 from laion.errors import TableMismatch
-from laion.shards import VECTORS
 from tests.embedded_server import EmbeddedServer
-from tests.shard_files import DIMENSION, ROWS, write_little_shard
+from tests.shard_files import DIMENSION, ROWS, VECTORS, write_little_shard
 from tests.unit.clickhouse.shard_steps import TABLE, build_search, make_tables, publish_files
 
 STAGING = f"{TABLE}_staging_0_aaaa0001"

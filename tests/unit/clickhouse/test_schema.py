@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isnan
+
 import pytest
 from clickhouse_connect.driver.client import Client
 
@@ -9,8 +13,12 @@ from laion.clickhouse.schema import (
     ensure_base_table,
     ensure_ledger,
     read_identity,
+    row_hash,
 )
+from laion.columns import COLUMNS as FIRST
+from laion.columns import NUMBER, TEXT, Column
 from laion.errors import TableMismatch
+from laion.vectors import clip_dimensions
 from tests.unit.clickhouse.shard_steps import IDENTITY
 
 COLUMNS = {
@@ -59,7 +67,7 @@ def test_the_base_table_remembers_what_it_is_for(client: Client) -> None:
 
 
 def test_a_name_with_quotes_is_remembered(client: Client) -> None:
-    identity = TableIdentity('it\'s "mine" \\ é', 16)
+    identity = TableIdentity('it\'s "mine" \\ é', clip_dimensions(16))
 
     ensure_base_table(client, "hold", identity)
 
@@ -99,11 +107,12 @@ def test_a_table_that_is_not_ours_is_refused_and_left_as_it_is(
 @pytest.mark.parametrize(
     "other",
     [
-        TableIdentity("laion400m", IDENTITY.dimension),
-        TableIdentity(IDENTITY.dataset, 512),
-        TableIdentity(IDENTITY.dataset, IDENTITY.dimension, format_version=2),
+        TableIdentity("laion400m", IDENTITY.vectors),
+        TableIdentity(IDENTITY.dataset, clip_dimensions(512)),
+        TableIdentity(IDENTITY.dataset, {"image_embedding": 16}),
+        TableIdentity(IDENTITY.dataset, IDENTITY.vectors, format_version=2),
     ],
-    ids=["dataset", "dimension", "format"],
+    ids=["dataset", "dimension", "vectors", "format"],
 )
 def test_a_table_for_other_data_is_refused_and_left_as_it_is(
     client: Client, other: TableIdentity
@@ -112,10 +121,70 @@ def test_a_table_for_other_data_is_refused_and_left_as_it_is(
     client.command("INSERT INTO hold (id) VALUES (1)")
     before = definition(client, "hold")
 
-    with pytest.raises(TableMismatch, match=f"{other.dataset}.*{other.dimension}.*param `table`"):
+    with pytest.raises(TableMismatch, match=f"{other.dataset}.*{other.shape}.*param `table`"):
         ensure_base_table(client, "hold", IDENTITY)
     assert definition(client, "hold") == before
     assert client.command("SELECT count() FROM hold") == 1
+
+
+def test_a_table_of_an_earlier_format_gets_the_columns_that_came_later(client: Client) -> None:
+    """Of a format before the first, in which a table had vectors alone."""
+    before = replace(IDENTITY, format_version=0)
+    client.command(
+        "CREATE TABLE hold (id Int64, image_embedding Array(Float32), "
+        "text_embedding Array(Float32), shard UInt16) ENGINE = MergeTree PARTITION BY shard "
+        f"ORDER BY id COMMENT '{before.as_comment()}'"
+    )
+    client.command("INSERT INTO hold (id, shard) VALUES (1, 0)")
+
+    ensure_base_table(client, "hold", IDENTITY)
+
+    rows = client.query("DESCRIBE TABLE hold").result_rows
+    assert {row[0]: row[1] for row in rows} == COLUMNS
+    missing = client.query("SELECT id, url, similarity, width FROM hold").result_rows
+    assert [(row[0], row[1], isnan(row[2]), row[3]) for row in missing] == [(1, "", True, 0)]
+    ensure_base_table(client, "hold", IDENTITY)
+
+
+class TestRowHash:
+    LATER = (Column("tag", TEXT, since=2), Column("punsafe", NUMBER, since=2))
+
+    def hash_of(self, client: Client, tag: str, punsafe: str, columns: Sequence[Column]) -> int:
+        row = ", ".join(f"toUInt8({n}) AS {name}" for n, name in enumerate(COLUMNS))
+        query = f"SELECT {row}, {tag} AS tag, toFloat32({punsafe}) AS punsafe"
+        vectors = ("image_embedding", "text_embedding")
+        return int(str(client.command(f"SELECT {row_hash(vectors, columns)} FROM ({query})")))
+
+    def test_a_column_without_a_value_does_not_change_it(self, client: Client) -> None:
+        with_later = self.hash_of(client, "''", "nan", (*FIRST, *self.LATER))
+
+        assert with_later == self.hash_of(client, "''", "nan", FIRST)
+
+    def test_a_value_in_any_column_changes_it(self, client: Client) -> None:
+        columns = (*FIRST, *self.LATER)
+        rows = [("''", "nan"), ("'a'", "nan"), ("'b'", "nan"), ("''", "0"), ("''", "0.5")]
+
+        assert len({self.hash_of(client, *row, columns) for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("names", [["image_embedding"], ["image_embedding", "text_embedding"]])
+def test_a_table_of_an_earlier_release_has_one_dimension_for_all(
+    client: Client, names: list[str]
+) -> None:
+    identity = TableIdentity("little", dict.fromkeys(names, 16))
+    ensure_base_table(client, "hold", identity)
+    comment = '{"laion": {"dataset": "little", "dimension": 16, "format": 1}}'
+    client.command(f"ALTER TABLE hold MODIFY COMMENT '{comment}'")
+
+    assert read_identity(client, "hold") == identity
+    ensure_base_table(client, "hold", identity)
+
+
+def test_the_hash_of_the_first_format_is_as_it_was_when_shards_were_published() -> None:
+    assert row_hash(("image_embedding", "text_embedding")).replace("`", "") == (
+        "cityHash64(id, url, caption, NSFW, similarity, image_embedding, text_embedding, shard, "
+        "LICENSE, width, height, original_width, original_height, key)"
+    )
 
 
 def test_a_table_that_is_not_there_has_no_identity(client: Client) -> None:

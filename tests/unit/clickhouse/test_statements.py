@@ -10,7 +10,11 @@ from laion.clickhouse.identifiers import quote_string
 from laion.clickhouse.statements import statement
 from laion.errors import BadIdentifier
 
-SQL_FILES = sorted((Path(laion.clickhouse.__file__).parent / "sql").glob("*.sql"))
+SQL_FILES = sorted(
+    path
+    for path in (Path(laion.clickhouse.__file__).parent / "sql").rglob("*.sql")
+    if path.parent.name != "users"
+)
 
 
 def test_identifiers_are_quoted() -> None:
@@ -25,7 +29,7 @@ def test_an_identifier_that_is_none_is_refused() -> None:
 
 
 def test_a_literal_goes_in_as_it_is() -> None:
-    literals = {"comment": quote_string('{"a": "it\'s"}'), "vectors": "v Array(Float32)"}
+    literals = {"comment": quote_string('{"a": "it\'s"}'), "columns": "v Array(Float32)"}
 
     text = statement("create_base", table="a", literals=literals)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from laion.clickhouse import builds
 from laion.clickhouse.derived import drop_derived
-from laion.clickhouse.search import Target, search
+from laion.clickhouse.search_table import lease
+from laion.clickhouse.search_table.search import Target, search
 from laion.clickhouse.server import missing_grants
 from laion.clickhouse.users import LOADER_EXTRAS, ROLES, read_grants, render_user
 from laion.encoders.model import ModelDirectory
@@ -110,7 +110,7 @@ def loaded(
 ) -> Iterator[EmbeddedServer]:
     """The server, into whose `laion` a loader with no more than its grants has loaded a table."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builds, "SETTLE_S", 0.05)
+        patch.setattr(lease, "SETTLE_S", 0.05)
         with client_with(server, grants_of("loader")) as client:
             assert missing_grants(client) == []
             load_and_search(client, tmp_path_factory.mktemp("source"))

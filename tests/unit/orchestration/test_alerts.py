@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from laion.clickhouse.alert_log import Failure, take_recovered
 from laion.clickhouse.ledger import Ledger
+from laion.clickhouse.ledger.alert_log import Failure, take_recovered
 from laion.errors import (
     BadNpy,
     BadSource,

@@ -6,7 +6,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from laion.download import Progress
-from laion.orchestration.ingest import _record_progress
+from laion.orchestration.shard_tasks import _record_progress
 from tests.unit.clickhouse.shard_steps import event, make_tables
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time.xcom import XCom
 
-from laion.clickhouse.load import load_query_id
+from laion.clickhouse.shards.load import load_query_id
 from laion.orchestration.links import BoardLink, QueryLink, SourceLink
 from laion.shards import ShardParquet, ShardSpec, StagedShard
 
@@ -15,7 +15,7 @@ URLS = {
     for role in ("image_embedding", "text_embedding", "metadata")
 }
 SPEC = ShardSpec(dataset="laion400m", table="laion400m", shard=7, urls=URLS)
-PARQUET = ShardParquet(SPEC, "aaaa0001", "/staging/7.parquet", 1, 1, 1, {}, 0, 0, "unknown")
+PARQUET = ShardParquet(SPEC, "aaaa0001", "/staging/7.parquet", 1, 1, {}, {}, 0, 0, "unknown")
 
 
 @dataclass

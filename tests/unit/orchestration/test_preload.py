@@ -15,7 +15,7 @@ import laion.orchestration.preload
 before = set(sys.modules)
 sys.path.insert(0, {str(DAGS)!r})
 import laion_ingest
-laion_ingest.ingest.download
+laion_ingest.shard_tasks.download
 print(sorted(name for name in set(sys.modules) - before if name.split(".")[0] in {THEIRS!r}))
 """
 

@@ -7,8 +7,21 @@ from laion.orchestration.summary import format_digest, format_progress
 
 
 def outcome(shard: int, state: str, error: str = "") -> ShardOutcome:
-    rows = 60 if state == "validated" else 0
-    return ShardOutcome(shard, state, 60, rows, 1.0, "BadNpy" if error else "", error, "")
+    is_in = state == "validated"
+    stage, _, stage_state = ("publish done" if is_in else state).partition(" ")
+    return ShardOutcome(
+        shard=shard,
+        state=state,
+        is_published=is_in,
+        stage=stage,
+        stage_state=stage_state,
+        rows_expected=60,
+        rows_loaded=60 if is_in else 0,
+        seconds=1.0,
+        error_class="BadNpy" if error else "",
+        error=error,
+        log_url="",
+    )
 
 
 def test_shards_that_failed_alike_are_one_line_with_the_command_that_loads_them() -> None:

@@ -24,6 +24,7 @@ from laion.udf.checks import Expectation, check_functions
 from laion.udf.deploy import deploy_version
 from laion.udf.directories import LOCK, LOCK_STALE_S, LocalDirectory
 from laion.udf.version import DEFINITION
+from laion.vectors import clip_dimensions
 from tests.embedded_server import poll
 from tests.models import DIMENSION
 from tests.unit.encoders.test_image import noise
@@ -156,7 +157,7 @@ def _with_a_row_too_many(bundle: bytes) -> bytes:
 class TestAgreementWithATable:
     def fill(self, target: Target, captions: list[str], encoded: list[str]) -> str:
         table = f"t{time.monotonic_ns()}"
-        ensure_base_table(target.client, table, TableIdentity("x", DIMENSION))
+        ensure_base_table(target.client, table, TableIdentity("x", clip_dimensions(DIMENSION)))
         vectors = load_text_encoder(target.model).encode(encoded).tolist()
         target.client.insert(
             table,
@@ -179,13 +180,13 @@ class TestAgreementWithATable:
         assert target.files() == {}
 
     def test_a_table_of_another_dimension_is_refused(self, target: Target) -> None:
-        ensure_base_table(target.client, "wide", TableIdentity("x", DIMENSION + 1))
+        ensure_base_table(target.client, "wide", TableIdentity("x", clip_dimensions(DIMENSION + 1)))
 
         with pytest.raises(UdfCheckFailed, match="vectors of 9 numbers"):
             target.deploy(target.version(), "wide")
 
     def test_an_empty_table_says_nothing(self, target: Target) -> None:
-        ensure_base_table(target.client, "empty", TableIdentity("x", DIMENSION))
+        ensure_base_table(target.client, "empty", TableIdentity("x", clip_dimensions(DIMENSION)))
 
         assert target.deploy(target.version(), "empty") is True
 

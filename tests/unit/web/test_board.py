@@ -88,9 +88,25 @@ class TestState:
         self, pages: TestClient, ledger: Ledger
     ) -> None:
         publish(ledger, 1)
-        ledger.client.command(f"ALTER TABLE {TABLE} DROP PARTITION 1")
+        ledger.client.command(f"DELETE FROM {TABLE} WHERE shard = 1 AND id % 2 = 0")
 
         assert states(pages) == {1: "mismatched"}
+
+    def test_a_shard_whose_partition_was_dropped_is_missing(
+        self, pages: TestClient, ledger: Ledger
+    ) -> None:
+        publish(ledger, 1)
+        ledger.client.command(f"ALTER TABLE {TABLE} DROP PARTITION 1")
+
+        assert states(pages) == {1: "missing"}
+
+    def test_a_published_shard_whose_next_attempt_was_killed_has_failed(
+        self, pages: TestClient, ledger: Ledger
+    ) -> None:
+        publish(ledger, 1, rows=3)
+        record(ledger, 1, "download started", "load started", attempt=SECOND)
+
+        assert states(pages) == {1: "failed"}
 
     def test_a_shard_that_another_active_run_plans_again_is_queued(
         self, pages: TestClient, ledger: Ledger, airflow: Airflow
@@ -101,19 +117,13 @@ class TestState:
 
         assert states(pages) == {1: "queued"}
 
-    def test_a_shard_whose_run_ended_without_a_word_has_failed(
-        self, pages: TestClient, ledger: Ledger
+    @pytest.mark.parametrize("steps", [["plan planned"], ["plan planned", "download started"]])
+    def test_a_shard_whose_run_ended_without_a_word_is_missing(
+        self, pages: TestClient, ledger: Ledger, steps: list[str]
     ) -> None:
-        record(ledger, 1, "plan planned", "download started")
+        record(ledger, 1, *steps)
 
-        assert states(pages) == {1: "failed"}
-
-    def test_a_shard_that_an_ended_run_never_began_is_not_planned(
-        self, pages: TestClient, ledger: Ledger
-    ) -> None:
-        record(ledger, 1, "plan planned")
-
-        assert states(pages) == {1: "unplanned"}
+        assert states(pages) == {1: "missing"}
 
 
 class TestCell:
@@ -214,7 +224,8 @@ class TestChanges:
         found = ledger.client.query(statement("board_shards"), parameters=ask).result_rows
         view = ledger.client.query(
             "SELECT shard, is_published, published_rows, toUnixTimestamp(published_at), "
-            "(last_stage, last_state, run_id, last_at), toUnixTimestamp(last_started_at), "
+            "(last_stage, last_state, run_id, last_at), last_stage, last_state, run_id, "
+            "toUnixTimestamp(last_started_at), "
             "planned_at > last_at, planned_run_id, bytes_here "
             f"FROM shard_status WHERE table = '{TABLE}' ORDER BY shard"
         ).result_rows

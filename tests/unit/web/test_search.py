@@ -14,14 +14,15 @@ from clickhouse_connect.driver.client import Client
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from laion.clickhouse import builds
 from laion.clickhouse.ledger import Ledger
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
-from laion.clickhouse.search import Target
-from laion.clickhouse.sizing import IndexOptions
+from laion.clickhouse.search_table import lease
+from laion.clickhouse.search_table.plan import IndexOptions
+from laion.clickhouse.search_table.search import Target
 from laion.encoders.model import MANIFEST, PREPROCESSOR, file_sha256
 from laion.encoders.text import load_text_encoder
 from laion.errors import ClickHouseBusy
+from laion.vectors import clip_dimensions
 from laion.web.app import Backend, create_app
 from laion.web.encoding import MAX_PICTURE_BYTES
 from laion.web.search import PictureMirror, SearchRequest, _search
@@ -50,15 +51,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def searched(fresh_database: FreshDatabase) -> Iterator[Client]:
     """A table of 200 rows with its search table; row 3 is hostile, row 4's similarity unknown."""
     with fresh_database() as client, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builds, "SETTLE_S", 0.05)
+        patch.setattr(lease, "SETTLE_S", 0.05)
         ensure_ledger(client)
-        ensure_base_table(client, TABLE, TableIdentity(DATASET, DIMENSION))
+        ensure_base_table(client, TABLE, TableIdentity(DATASET, clip_dimensions(DIMENSION)))
         client.insert(TABLE, _rows(), column_names=list(_COLUMNS))
         published = event(0, "publish", "done", rows_loaded=ROWS)
         ledger = Ledger(client)
         ledger.append([replace(published, table=TABLE)])
         ledger.record_run(ORIGIN, table=TABLE, dataset=DATASET, source="", shards="0", params={})
-        build_search(client, IndexOptions(quantization="f32", m=16), table=TABLE)
+        build_search(client, IndexOptions(quantization="f32", parameters={"m": 16}), table=TABLE)
         yield client
 
 
@@ -212,7 +213,7 @@ class TestFilters:
         found = ask(pages, like=0, nsfw="UNSURE", min_similarity=0.3, min_width=250, limit=20)
 
         assert found["hits"]
-        assert {hit["nsfw"] for hit in found["hits"]} == {"UNSURE"}
+        assert {hit["NSFW"] for hit in found["hits"]} == {"UNSURE"}
         assert all(hit["width"] >= 250 for hit in found["hits"])
 
     @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ class TestFilters:
             {"limit": 1000},
             {"limit": 0},
             {"method": "magic"},
-            {"column": "caption"},
+            {"column": "caption, url"},
             {"min_similarity": "nan"},
             {"table": "a`; DROP TABLE x"},
             {"surprise": 1},
@@ -235,8 +236,18 @@ class TestFilters:
 
         assert answer.status_code == 422
 
+    def test_a_column_that_is_no_vector_is_refused_with_those_that_are(
+        self, pages: TestClient
+    ) -> None:
+        answer = pages.get(
+            "/search/results", params={"table": TABLE, "like": 1, "column": "caption"}
+        )
+
+        assert answer.status_code == 400
+        assert "take one of image_embedding, text_embedding" in answer.json()["error"]
+
     def test_a_value_that_looks_like_sql_stays_a_value(self, pages: TestClient) -> None:
-        found = ask(pages, like=1, licence="?') OR (1=1", limit=5)
+        found = ask(pages, like=1, licenses="?') OR (1=1", limit=5)
 
         assert found["hits"] == []
 
@@ -326,4 +337,6 @@ def test_a_table_without_a_search_table_says_what_to_do(pages: TestClient) -> No
 
 
 def test_the_page_offers_the_tables_that_can_be_searched(pages: TestClient) -> None:
-    assert f'"tables":[{{"table":"{TABLE}","dataset":"{DATASET}"}}]' in pages.get("/search").text
+    choice = f'{{"table":"{TABLE}","dataset":"{DATASET}"'
+    vectors = '"vectors":["image_embedding","text_embedding"]}'
+    assert f'"tables":[{choice},{vectors}]' in pages.get("/search").text

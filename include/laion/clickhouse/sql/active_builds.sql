@@ -1,5 +1,5 @@
 -- Builds that have or want the lease; the first has it.
-SELECT build_id, any(dag_id) AS dag, any(run_id) AS run
+SELECT build_id, any(dag_id) AS dag_id, any(run_id) AS run_id
 FROM search_builds
 WHERE `database` = currentDatabase() AND `table` = {table:String}
 GROUP BY build_id

@@ -8,6 +8,7 @@ CREATE TABLE IF NOT EXISTS recall_history $on_cluster
     queries UInt32,
     `rows` UInt64 COMMENT 'rows of the search table',
     recall_sample Float32 COMMENT 'share of these rows that was searched',
+    profile String COMMENT 'JSON: how thoroughly was searched, by the kind of search table',
     ef UInt32 COMMENT 'hnsw_candidate_list_size_for_search',
     multiplier UInt32 COMMENT 'candidates rescored per result; 0: none',
     recall_at_10 Float32,

@@ -38,6 +38,9 @@ SELECT
         own.last.1 = 'plan', 'not started',
         concat(own.last.1, ' ', own.last.2)
     ) AS state,
+    toBool(published.newest.2 != '') AS is_published,
+    own.last.1 AS stage,
+    own.last.2 AS stage_state,
     own.expected AS rows_expected,
     published.newest.1 AS rows_loaded,
     if(own.last.1 = 'plan', 0, round(own.seconds, 1)) AS seconds,

@@ -1,12 +1,7 @@
--- The settings stored for the build that the search table in use is.
-SELECT ef, multiplier, metric
+-- How the gate of a build found that a vector is to be searched.
+SELECT profile, ef, multiplier
 FROM search_profiles
-WHERE `database` = currentDatabase() AND `table` = {table:String} AND `column` = {column:String}
-    AND build_id =
-    (
-        SELECT JSONExtractString(comment, 'laion', 'build', 'build_id')
-        FROM system.tables
-        WHERE `database` = currentDatabase() AND name = {search:String}
-    )
+WHERE `database` = currentDatabase() AND `table` = {table:String} AND build_id = {build_id:String}
+    AND `column` = {column:String}
 ORDER BY at DESC
 LIMIT 1

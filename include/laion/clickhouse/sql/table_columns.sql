@@ -1,4 +1,4 @@
-SELECT name, type, default_kind, default_expression, compression_codec
+SELECT name, type, default_kind AS kind, default_expression AS expression, compression_codec AS codec
 FROM system.columns
 WHERE `database` = currentDatabase() AND `table` = {table:String}
 ORDER BY position

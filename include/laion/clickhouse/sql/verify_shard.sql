@@ -5,9 +5,6 @@ SELECT
     max(id) AS last_id,
     countIf($odd) AS odd_vectors,
     -- A sum wraps and does not depend on the order of rows.
-    sum(cityHash64(
-        id, url, caption, NSFW, similarity, $vectors, shard, LICENSE,
-        width, height, original_width, original_height, key
-    )) AS hash
+    sum($row_hash) AS hash
 FROM $table
 WHERE shard = {shard:UInt16}

@@ -12,7 +12,8 @@ const IDLE_MS = 5000;
 const WHOLE_EVERY_MS = 60000;
 const STATE_EVERY_MS = 15000;
 const MIN_PACE_S = 5;
-const DONE_FIRST = ["validated", "mismatched", "failed", "loading", "converting", "downloading", "queued", "unplanned"];
+const DONE_FIRST = ["validated", "mismatched", "missing", "failed", "loading", "converting", "downloading", "queued", "unplanned"];
+const REPAIRED = ["failed", "missing"];
 const IN_WORK = ["queued", "downloading", "converting", "loading"];
 
 const { states, dag_id: dagId, may_trigger: mayTrigger, tables = [], board, error } = pageData();
@@ -55,7 +56,7 @@ function showTotals() {
   byId("unplanned").hidden = found.unplanned < cells.length;
   showChips(found);
   byId("backfill-failed").hidden = !mayTrigger;
-  byId("backfill-failed").disabled = !found.failed;
+  byId("backfill-failed").disabled = !REPAIRED.some((state) => found[state]);
   return left;
 }
 
@@ -112,7 +113,7 @@ async function startBackfill(shards) {
 }
 
 byId("backfill").addEventListener("click", () => startBackfill(grid.selected));
-byId("backfill-failed").addEventListener("click", () => startBackfill(new Set(grid.shardsIn("failed"))));
+byId("backfill-failed").addEventListener("click", () => startBackfill(new Set(REPAIRED.flatMap((state) => grid.shardsIn(state)))));
 
 async function open(shard) {
   opened = shard;

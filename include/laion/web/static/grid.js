@@ -11,6 +11,7 @@ export const LABELS = {
   validated: "validated",
   failed: "failed",
   mismatched: "mismatched",
+  missing: "missing",
 };
 
 const COLUMNS = [10, 20, 25, 50, 100];

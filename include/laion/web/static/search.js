@@ -3,24 +3,34 @@ import { ask, byId, duration, el, link, number, pageData } from "./dom.js";
 import { leaveFrame } from "./leave.js";
 
 const SAFE_FLAGS = ["UNLIKELY", ""];
-const FIELDS = ["words", "column", "nsfw", "min_similarity", "min_width", "min_height", "licence", "limit"];
-const LISTS = ["nsfw", "licence"];
+const OWN_PLACE = ["url", "caption", "NSFW", "width", "height"];
+const VECTORS = { image_embedding: "pictures", text_embedding: "captions" };
 const METHODS = { index: "the index", exact: "brute force" };
 
-const { tables, max_picture_bytes: maxPictureBytes, error } = pageData();
+const { tables, filters, columns, max_picture_bytes: maxPictureBytes, error } = pageData();
+const FIELDS = ["words", "column", "limit", ...filters.map((one) => one.parameter)];
+const LISTS = filters.filter((one) => one.type === "String");
 let picture = null;
 let like = null;
 let running = null;
 
 const method = () => document.querySelector("[name=method]:checked").value;
 
+const chosenTable = () => tables.find((one) => one.table === byId("table").value);
+
+function offerVectors() {
+  const before = byId("column").value;
+  const { vectors } = chosenTable();
+  byId("column").replaceChildren(...vectors.map((value) => el("option", { value, selected: value === before }, VECTORS[value] ?? value)));
+}
+
 function query() {
-  const chosen = tables.find((one) => one.table === byId("table").value);
+  const chosen = chosenTable();
   const params = new URLSearchParams({ table: chosen.table, dataset: chosen.dataset, method: method() });
   for (const name of FIELDS) {
     const value = byId(name).value.trim();
     if (!value || (name === "words" && (picture || like !== null))) continue;
-    const values = LISTS.includes(name) ? value.split(",").map((one) => one.trim()) : [value];
+    const values = LISTS.some((one) => one.parameter === name) ? value.split(",").map((one) => one.trim()) : [value];
     for (const one of values) params.append(name, one);
   }
   if (like !== null && !picture) params.set("like", like);
@@ -68,7 +78,10 @@ function show(found) {
   byId("summary").replaceChildren(el("div", { class: "figures" }, parts), sqlPanel(runs));
   byId("results").replaceChildren(...hits.map(card));
   if (!hits.length) byId("results").append(el("p", { class: "soft" }, "Nothing passes these filters."));
-  byId("licences").replaceChildren(...[...new Set(hits.map((hit) => hit.license))].filter(Boolean).map((value) => el("option", { value })));
+  for (const { parameter, column } of LISTS) {
+    const found = [...new Set(hits.map((hit) => hit[column]))].filter(Boolean);
+    document.getElementById(`${parameter}_values`)?.replaceChildren(...found.map((value) => el("option", { value })));
+  }
 }
 
 function sqlButton() {
@@ -107,16 +120,21 @@ async function copyText(text, button) {
   setTimeout(() => (button.textContent = "Copy"), 1500);
 }
 
+function shown(value, type) {
+  if (type === "String") return value && value !== "?" ? value : "unknown";
+  if (type === "Float32") return Number.isFinite(value) ? value.toFixed(3) : "unknown";
+  return value ? number(value) : "unknown";
+}
+
 function card(hit) {
-  const isSafe = SAFE_FLAGS.includes(hit.nsfw);
+  const isSafe = SAFE_FLAGS.includes(hit.NSFW);
   const facts = [
     ["distance", hit.distance.toFixed(3)],
-    ["similarity", Number.isFinite(hit.similarity) ? hit.similarity.toFixed(3) : "unknown"],
     ["size", hit.width && hit.height ? `${hit.width} × ${hit.height}` : "unknown"],
-    ["licence", hit.license && hit.license !== "?" ? hit.license : "unknown"],
+    ...columns.filter(({ name }) => !OWN_PLACE.includes(name)).map(({ name, type }) => [name.toLowerCase(), shown(hit[name], type)]),
   ];
   const marks = [];
-  if (hit.nsfw) marks.push(el("span", { class: isSafe ? "flag" : "flag unsafe" }, isSafe ? "safe" : hit.nsfw.toLowerCase()));
+  if (hit.NSFW) marks.push(el("span", { class: isSafe ? "flag" : "flag unsafe" }, isSafe ? "safe" : hit.NSFW.toLowerCase()));
   if (hit.in_exact === false) marks.push(el("span", { class: "flag miss", title: "Brute force has a nearer row" }, "not in brute force"));
   return el(
     "article",
@@ -193,6 +211,7 @@ byId("form").hidden = byId("choice").hidden = !tables.length;
 if (error) showError(error);
 else if (!tables.length) byId("empty").hidden = false;
 else {
+  offerVectors();
   fillFrom(asked);
   byId("form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -201,7 +220,10 @@ else {
   byId("form").addEventListener("change", (event) => {
     if (!["words", "picture", "unblurred"].includes(event.target.id)) search();
   });
-  byId("table").addEventListener("change", search);
+  byId("table").addEventListener("change", () => {
+    offerVectors();
+    search();
+  });
   byId("words").addEventListener("input", () => (picture || like !== null) && setPicture(null));
   byId("picture").addEventListener("change", (event) => takePicture(event.target.files[0]));
   byId("unblurred").addEventListener("change", (event) => byId("results").classList.toggle("unblurred", event.target.checked));

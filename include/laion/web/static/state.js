@@ -54,7 +54,7 @@ function recallCard(search) {
   return card(
     "Recall",
     isGood ? "good" : "bad",
-    el("p", {}, `Target ${target.toFixed(2)} at 10, ef ${measured[0].ef}${measured[0].multiplier ? `, rescoring ×${measured[0].multiplier}` : ""}`),
+    el("p", {}, `Target ${target.toFixed(2)} at 10, ${measured[0].profile}`),
     el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows)),
   );
 }

@@ -1,0 +1,299 @@
+"""Builds a search table beside the one in use, bucket by bucket, and puts it in its place.
+
+Searches never see half: `begin_build`, `build_bucket` for each bucket, `measure_recall`, then
+`publish_build`. Every step can be repeated; what is done already is not done again. What a table
+of each kind is made of is in `kinds`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from dataclasses import replace
+
+from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.cluster import sync_replica
+from laion.clickhouse.derived import drop_derived
+from laion.clickhouse.identifiers import search_table
+from laion.clickhouse.schema import column_types, read_identity, table_comment
+from laion.clickhouse.search_table.kinds import kind_of
+from laion.clickhouse.search_table.kinds.kind import Kind
+from laion.clickhouse.search_table.lease import Builds, Holder
+from laion.clickhouse.search_table.plan import (
+    BucketStage,
+    BucketState,
+    BuildPlan,
+    BuildState,
+    IndexOptions,
+)
+from laion.clickhouse.search_table.sizing import format_plan, plan_index
+from laion.clickhouse.server import read_server
+from laion.clickhouse.statements import statement
+from laion.errors import IndexBuildFailed, SearchTableInUse, TableMismatch
+
+log = logging.getLogger(__name__)
+
+Sources = dict[int, tuple[tuple[int, str, int], ...]]
+
+
+def begin_build(
+    builds: Builds, options: IndexOptions, memory_bytes: int | None = None
+) -> tuple[BuildPlan, list[int]] | Holder:
+    """Create the table under construction and return its plan and the buckets to build.
+
+    Buckets that have not changed since the search table in use was built come from there, index
+    and all. A build of this run that was interrupted goes on. While another run builds, returns
+    that one instead.
+
+    Raises ServerTooOld, BadRequest, IndexTooLarge, TableMismatch, SearchTableInUse,
+    IndexBuildFailed.
+    """
+    client, table = builds.client, builds.table
+    sync_replica(client, table)
+    server = read_server(client, memory_bytes)
+    vectors = read_identity(client, table).vectors
+    check_replaceable(client, table)
+    sources = builds.sources()
+    rows = sum(source[2] for source in sources)
+    if not rows:
+        raise IndexBuildFailed(f"table {table!r} has no rows; load at least one shard first")
+    sized = plan_index(rows, vectors, options, server)
+    log.info("%s", format_plan(sized, rows, server.threads))
+    in_use = read_in_use(client, table)
+    per_bucket = _shards_per_bucket(sources[-1][0] + 1, rows, options, in_use)
+    by_bucket: Sources = {}
+    for source in sources:
+        by_bucket.setdefault(source[0] // per_bucket, ())
+        by_bucket[source[0] // per_bucket] += (source,)
+    plan = BuildPlan(
+        build_id="",
+        root="",
+        vectors=vectors,
+        shards_per_bucket=per_bucket,
+        buckets=tuple(by_bucket),
+        options=replace(sized.options, buckets=0, min_bucket_rows=0),
+    )
+    own, state = builds.of_run()
+    goes_on = own is not None and state != BuildState.PUBLISHED and own.layout == plan.layout
+    holder = builds.claim(own.build_id if own and goes_on else "")
+    if not builds.is_own(holder):
+        return holder
+    grows = in_use is not None and in_use.layout == plan.layout and _same_columns(client, table)
+    root = in_use.root if in_use and grows else holder.build_id
+    plan = replace(plan, build_id=holder.build_id, root=root)
+    kind = kind_of(plan.options)
+    with builds.holding(plan.build_id):
+        _drop_abandoned(builds, plan)
+        kind.create(client, table, plan)
+        builds.append(plan.build_id, BuildState.PLANNED, plan)
+        can_take_over = grows and kind.can_take_over(client, table, plan)
+        to_build = _take_over_unchanged(builds, plan, by_bucket, in_use if can_take_over else None)
+    return plan, to_build
+
+
+def build_bucket(builds: Builds, plan: BuildPlan, bucket: int) -> BucketState:
+    """Fill one bucket and build its index.
+
+    A bucket that is built from what the base table holds now is left as it is; a build of the
+    index that a killed task has left running in the server is waited for.
+    Raises IndexBuildLost, IndexBuildFailed, ClickHouseError.
+    """
+    client, table, kind = builds.client, builds.table, kind_of(plan.options)
+    place = kind.place(table, plan, in_use=False)
+    began = time.monotonic()
+    with builds.holding(plan.build_id), typed_errors(f"build bucket {bucket} of {place}"):
+        # Read before filling: a shard published meanwhile makes the bucket stale, never wrong.
+        sources = _sources_of(builds, plan, bucket)
+        state = builds.buckets(plan.build_id).get(bucket)
+        if state is not None and _still_there(client, kind, place, state, sources):
+            log.info("Bucket %d is built already.", bucket)
+            return state
+        if state is None or state.state != BucketStage.FILLED or state.shards != sources:
+            state = BucketState(bucket, BucketStage.FILLING, plan.build_id, sources)
+            builds.record_bucket(plan.build_id, state)
+            kind.fill(client, table, plan, bucket)
+            state = replace(state, state=BucketStage.FILLED)
+            builds.record_bucket(plan.build_id, state)
+        filled = state
+
+        def record_progress(share: float) -> None:
+            seconds = time.monotonic() - began
+            builds.record_bucket(plan.build_id, replace(filled, progress=share, seconds=seconds))
+
+        kind.build_index(client, table, plan, bucket, record_progress)
+        contents = kind.contents(client, place, bucket)
+        if contents.problem:
+            raise IndexBuildFailed(
+                f"{place}: bucket {bucket} is {contents.problem}, and not one part with it; clear "
+                "`build_index` to build the bucket again"
+            )
+        state = replace(
+            state,
+            state=BucketStage.BUILT,
+            progress=1.0,
+            rows=contents.rows,
+            # A shard replaced meanwhile may have had fewer rows.
+            left_out=max(0, sum(source[2] for source in sources) - contents.rows),
+            index_bytes=contents.index_bytes,
+            seconds=time.monotonic() - began,
+        )
+        builds.record_bucket(plan.build_id, state)
+    log.info(
+        "Bucket %d: %d rows indexed, %d left out, %d bytes of index, %.1f s",
+        bucket,
+        state.rows,
+        state.left_out,
+        state.index_bytes,
+        state.seconds,
+    )
+    return state
+
+
+def publish_build(builds: Builds, plan: BuildPlan) -> int:
+    """Put an accepted build in the place of the search table in use; return its rows.
+
+    Raises IndexBuildFailed when buckets are missing or the recall was not accepted,
+    IndexBuildLost, SearchTableInUse.
+    """
+    client, table, kind = builds.client, builds.table, kind_of(plan.options)
+    place = kind.place(table, plan, in_use=False)
+    buckets = builds.buckets(plan.build_id)
+    in_use = read_in_use(client, table)
+    target = kind.place(table, plan, in_use=True)
+    with builds.holding(plan.build_id), typed_errors(f"put {target} in place"):
+        if in_use is None or in_use.build_id != plan.build_id:
+            unbuilt = [b for b in plan.buckets if b not in buckets or not buckets[b].is_done]
+            if unbuilt or builds.state(plan.build_id) != BuildState.ACCEPTED:
+                raise IndexBuildFailed(
+                    f"{place} is not ready: buckets {unbuilt} are not built, or its recall was "
+                    "not accepted; clear `build_index` and what follows it"
+                )
+            check_replaceable(client, table)
+            kind.publish(client, table, plan, is_first=in_use is None)
+        kind.drop_replaced(client, table, plan)
+        builds.append(plan.build_id, BuildState.PUBLISHED)
+    return held_rows(builds, plan)
+
+
+def held_rows(builds: Builds, plan: BuildPlan) -> int:
+    """Return the rows of a build."""
+    return sum(bucket.rows for bucket in builds.buckets(plan.build_id).values())
+
+
+def read_in_use(client: Client, table: str) -> BuildPlan | None:
+    """Return what the search table of a base table was built by; None when there is none.
+
+    Raises TableMismatch when it was not made by this package.
+    """
+    name = search_table(table)
+    comment = table_comment(client, name)
+    return None if comment is None else plan_of(name, comment)
+
+
+def plan_of(name: str, comment: str) -> BuildPlan:
+    """Return the plan in a search table's comment. Raises TableMismatch when there is none."""
+    try:
+        return BuildPlan.from_json(json.dumps(json.loads(comment)["laion"]["build"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise TableMismatch(
+            f"table {name!r} exists and was not made by this package; it is left alone. Rename "
+            "it, or choose another name with the param `table`."
+        ) from error
+
+
+def check_replaceable(client: Client, table: str) -> None:
+    """Refuse to replace a search table that is not ours or that feeds a materialized view.
+
+    A plain view finds the new table by its name; a materialized view would go on watching the
+    old one and get no rows. Raises TableMismatch, SearchTableInUse.
+    """
+    target = search_table(table)
+    read_in_use(client, table)
+    with typed_errors(f"look for views on {target}"):
+        views = client.query(statement("attached_views"), parameters={"table": target}).result_rows
+    if views:
+        raise SearchTableInUse(
+            f"materialized view {', '.join(row[0] for row in views)} reads {target!r}, which is "
+            "replaced as a whole by each build; the view would silently stop receiving rows. "
+            f"Attach it to the base table {table!r}, or use a plain view."
+        )
+
+
+def _shards_per_bucket(
+    shards: int, rows: int, options: IndexOptions, in_use: BuildPlan | None
+) -> int:
+    """Keep the buckets of the table in use until there would be twice as many as wanted."""
+    wanted = max(1, min(options.buckets, rows // options.min_bucket_rows))
+    if in_use is not None and math.ceil(shards / in_use.shards_per_bucket) <= 2 * wanted:
+        return in_use.shards_per_bucket
+    return math.ceil(shards / wanted)
+
+
+def _take_over_unchanged(
+    builds: Builds, plan: BuildPlan, sources: Sources, in_use: BuildPlan | None
+) -> list[int]:
+    """Take over from the table in use what has not changed; return the buckets to build."""
+    client, table, kind = builds.client, builds.table, kind_of(plan.options)
+    place = kind.place(table, plan, in_use=False)
+    own = builds.buckets(plan.build_id)
+    known = builds.buckets(in_use.build_id) if in_use else {}
+    to_build = []
+    for bucket in plan.buckets:
+        old = known.get(bucket)
+        if bucket in own and _still_there(client, kind, place, own[bucket], sources[bucket]):
+            continue
+        if old is None or not old.is_done or old.shards != sources[bucket]:
+            to_build.append(bucket)
+            continue
+        kind.take_over(client, table, plan, bucket)
+        if not kind.contents(client, place, bucket).are_of(old):
+            to_build.append(bucket)
+            continue
+        builds.record_bucket(plan.build_id, replace(old, state=BucketStage.ATTACHED, seconds=0.0))
+    log.info(
+        "%d buckets of %d shards: %d to build, the others are as they were",
+        len(plan.buckets),
+        plan.shards_per_bucket,
+        len(to_build),
+    )
+    return to_build
+
+
+def _still_there(
+    client: Client,
+    kind: Kind,
+    place: str,
+    state: BucketState,
+    sources: tuple[tuple[int, str, int], ...],
+) -> bool:
+    """Return whether a bucket was built from these sources and is in the table."""
+    if not state.is_done or state.shards != sources:
+        return False
+    return kind.contents(client, place, state.bucket).are_of(state)
+
+
+def _sources_of(builds: Builds, plan: BuildPlan, bucket: int) -> tuple[tuple[int, str, int], ...]:
+    first, last = plan.shards_of(bucket)
+    return tuple(source for source in builds.sources() if first <= source[0] <= last)
+
+
+def _drop_abandoned(builds: Builds, plan: BuildPlan) -> None:
+    """Drop the tables that other builds have left: none of them has the lease."""
+    parameters = {
+        "table": builds.table,
+        "search": search_table(builds.table),
+        "build_id": plan.build_id,
+    }
+    with typed_errors("drop what earlier builds have left"):
+        left = builds.client.query(statement("abandoned_builds"), parameters=parameters)
+        for (name,) in left.result_rows:
+            log.info("Dropping %s, which a build that did not end has left.", name)
+            drop_derived(builds.client, name)
+
+
+def _same_columns(client: Client, table: str) -> bool:
+    return list(column_types(client, table).items()) == list(
+        column_types(client, search_table(table)).items()
+    )

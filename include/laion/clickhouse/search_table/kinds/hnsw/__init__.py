@@ -1,0 +1,218 @@
+"""Kind `hnsw`: ClickHouse's `vector_similarity` index, a graph per partition and vector, in RAM.
+
+The search table has the base table's columns in few partitions, each of one part, because each part
+has graphs of its own and every graph is searched. It is built beside the one in use, as
+`<table>_search_<build>`, and takes its place by `EXCHANGE TABLES`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.cluster import ensure_distributed
+from laion.clickhouse.derived import CREATE_SETTINGS, derive, drop_derived, drop_however_large
+from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table
+from laion.clickhouse.search_table.kinds.hnsw import graphs, sizing
+from laion.clickhouse.search_table.kinds.kind import (
+    Contents,
+    Kind,
+    OnProgress,
+    Question,
+    SearchProfile,
+    SizedPlan,
+)
+from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
+from laion.clickhouse.server import ServerFacts
+from laion.clickhouse.statements import statement
+from laion.errors import ClickHouseBusy
+from laion.vectors import Dimensions
+
+MAX_CANDIDATES = 10_000
+"""Rows that a filtered index search looks at before it reads the whole table instead."""
+MAX_MULTIPLIER = 1000
+"""ClickHouse's limit of vector_search_index_fetch_multiplier."""
+WIDEN = 4
+"""Times as many candidates when a filter has left too few."""
+
+
+@dataclass(frozen=True)
+class HnswProfile(SearchProfile):
+    """How thoroughly graphs are searched.
+
+    `ef` is hnsw_candidate_list_size_for_search. With a `multiplier`, so many candidates per result
+    are fetched and ordered anew by their stored vectors; 0 takes the index's own order.
+    """
+
+    ef: int = 256
+    multiplier: int = 0
+
+    def __str__(self) -> str:
+        rescored = f", rescoring ×{self.multiplier}" if self.multiplier else ""
+        return f"ef {self.ef}{rescored}"
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "hnsw_candidate_list_size_for_search": self.ef,
+            "vector_search_with_rescoring": int(self.multiplier > 0),
+            "vector_search_index_fetch_multiplier": float(max(self.multiplier, 1)),
+            "max_limit_for_vector_search_queries": MAX_CANDIDATES,
+        }
+
+    def widened(self, limit: int) -> HnswProfile | None:
+        multiplier = max(self.multiplier, 1) * WIDEN
+        if multiplier > MAX_MULTIPLIER or multiplier * limit > MAX_CANDIDATES:
+            return None
+        return HnswProfile(self.ef, multiplier)
+
+
+class Hnsw(Kind):
+    """A graph of each vector in each partition, which ClickHouse builds and searches in RAM."""
+
+    exact_settings: ClassVar[Mapping[str, Any]] = {"use_skip_indexes": 0}
+    ladder = (
+        HnswProfile(64),
+        HnswProfile(128),
+        HnswProfile(256),
+        HnswProfile(512),
+        HnswProfile(128, multiplier=2),
+        HnswProfile(256, multiplier=4),
+        HnswProfile(256, multiplier=8),
+        HnswProfile(512, multiplier=16),
+        HnswProfile(512, multiplier=32),
+        HnswProfile(1024, multiplier=64),
+        HnswProfile(2048, multiplier=128),
+    )
+
+    def plan(
+        self, rows: int, dimensions: Dimensions, options: IndexOptions, server: ServerFacts
+    ) -> SizedPlan:
+        return sizing.plan_graphs(rows, dimensions, options, server)
+
+    def describe(self, options: IndexOptions) -> str:
+        own = options.parameters
+        parts = (options.quantization, options.metric, f"M={own['m']}")
+        return f"HNSW, {', '.join(parts)}, ef_construction={own['ef_construction']}"
+
+    def place(self, table: str, plan: BuildPlan, *, in_use: bool) -> str:
+        return search_table(table) if in_use else f"{search_table(table)}_{plan.build_id}"
+
+    def create(self, client: Client, table: str, plan: BuildPlan) -> None:
+        shadow = self.place(table, plan, in_use=False)
+        comment = json.dumps({"laion": {"search_of": table, "build": json.loads(plan.to_json())}})
+        with typed_errors(f"create {shadow}"):
+            client.command(
+                statement(
+                    "hnsw/create",
+                    shadow=shadow,
+                    literals={
+                        **derive(client, table),
+                        "shards_per_bucket": str(plan.shards_per_bucket),
+                        "comment": quote_string(comment),
+                    },
+                ),
+                settings=CREATE_SETTINGS,
+            )
+            for vector, dimension in plan.vectors.items():
+                literals = {
+                    "metric": quote_string(plan.options.metric),
+                    "dimension": str(dimension),
+                    "quantization": quote_string(plan.options.quantization),
+                    **{name: str(value) for name, value in plan.options.parameters.items()},
+                }
+                names = {"shadow": shadow, "index": graphs.index_name(vector), "column": vector}
+                client.command(statement("hnsw/add_index", literals=literals, **names))
+
+    def fill(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
+        """Copy the bucket's rows and merge them to one part."""
+        shadow = self.place(table, plan, in_use=False)
+        alter = f"ALTER TABLE {quote_identifier(shadow)}"
+        graphs.stop_building(client, shadow, bucket)
+        drop_however_large(client, f"{alter} DROP PARTITION {bucket}")
+        norms = (f"L2Norm({quote_identifier(vector)})" for vector in plan.vectors)
+        usable = " AND ".join(f"isFinite({norm}) AND {norm} > 0" for norm in norms)
+        first, last = plan.shards_of(bucket)
+        client.command(
+            statement("hnsw/fill", shadow=shadow, table=table, literals={"usable": usable}),
+            parameters={"first": first, "last": last},
+        )
+        if graphs.count_parts(client, shadow, bucket).parts > 1:
+            client.command(
+                f"OPTIMIZE TABLE {quote_identifier(shadow)} PARTITION {bucket} FINAL",
+                # A server without a free thread for the merge otherwise does nothing, in silence.
+                settings={"optimize_throw_if_noop": 1},
+            )
+            if (parts := graphs.count_parts(client, shadow, bucket).parts) > 1:
+                raise ClickHouseBusy(
+                    f"ClickHouse left bucket {bucket} of {shadow} in {parts} parts"
+                )
+
+    def build_index(
+        self, client: Client, table: str, plan: BuildPlan, bucket: int, on_progress: OnProgress
+    ) -> None:
+        shadow = self.place(table, plan, in_use=False)
+        graphs.build_graphs(client, shadow, tuple(plan.vectors), bucket, on_progress)
+
+    def contents(self, client: Client, place: str, bucket: int) -> Contents:
+        parts = graphs.count_parts(client, place, bucket)
+        return Contents(parts.rows, parts.index_bytes, parts.problem)
+
+    def can_take_over(self, client: Client, table: str, plan: BuildPlan) -> bool:
+        """Whether both tables have the same indexes: an earlier release took over the owner's."""
+        shadow, in_use = self.place(table, plan, in_use=False), search_table(table)
+
+        def structure(name: str) -> tuple[object, ...]:
+            found = client.query(statement("hnsw/definitions"), parameters={"table": name})
+            return derive(client, name)["placement"], *found.result_rows
+
+        with typed_errors(f"compare {shadow} with {in_use}"):
+            return structure(in_use) == structure(shadow)
+
+    def take_over(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
+        shadow = self.place(table, plan, in_use=False)
+        with typed_errors(f"attach bucket {bucket} to {shadow}"):
+            alter = f"ALTER TABLE {quote_identifier(shadow)}"
+            in_use = quote_identifier(search_table(table))
+            drop_however_large(client, f"{alter} DROP PARTITION {bucket}")
+            client.command(f"{alter} ATTACH PARTITION {bucket} FROM {in_use}")
+
+    def publish(self, client: Client, table: str, plan: BuildPlan, *, is_first: bool) -> None:
+        target, shadow = search_table(table), self.place(table, plan, in_use=False)
+        client.command(statement("hnsw/freeze", table=shadow))
+        swap = "rename_table" if is_first else "exchange_tables"
+        client.command(statement(swap, shadow=shadow, table=target))
+        ensure_distributed(client, target)
+
+    def drop_replaced(self, client: Client, table: str, plan: BuildPlan) -> None:
+        # After an exchange, this is the table that was in use before.
+        drop_derived(client, self.place(table, plan, in_use=False))
+
+    def read_profile(self, knobs: Mapping[str, int]) -> HnswProfile:
+        return HnswProfile(**knobs)
+
+    def search(self, place: str, plan: BuildPlan, question: Question) -> str:
+        conditions = " AND ".join(question.conditions)
+        literals = {
+            "columns": question.columns,
+            "metric": plan.options.metric,
+            "vector": question.vector,
+            "target": question.target,
+            "where": f"WHERE {conditions}" if conditions else "-- every row",
+        }
+        return statement("hnsw/search", table=place, literals=literals)
+
+    def is_used(self, explained: Sequence[str], vector: str) -> bool:
+        """Whether the index is named: where its metric is another, the search is exact."""
+        name = graphs.index_name(vector)
+        return any(line.strip(" │├└─") == f"Name: {name}" for line in explained)
+
+    def check(self, table: str, rows: int) -> str:
+        target = search_table(table)
+        literals = {"name": quote_string(target), "rows": str(rows)}
+        return statement("hnsw/check", table=target, literals=literals)

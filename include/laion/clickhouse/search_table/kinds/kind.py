@@ -1,0 +1,173 @@
+"""What a kind of search table does: all that is different from one kind to another.
+
+A kind is a subclass of `Kind` in a module of its own, with its SQL in `sql/<name>/` and an entry in
+`laion.clickhouse.search_table.kinds.OFFERS`. It has no state: what a build is to be is in its plan.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from laion.clickhouse.client import Client
+from laion.clickhouse.search_table.plan import BucketState, BuildPlan, IndexOptions
+from laion.clickhouse.server import ServerFacts
+from laion.vectors import Dimensions
+
+
+class SearchProfile(ABC):
+    """How thoroughly an index is searched; its text says so to people."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, int]:
+        """Return what `Kind.read_profile` makes it of again."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Return the ClickHouse settings of a query."""
+
+    @abstractmethod
+    def widened(self, limit: int) -> SearchProfile | None:
+        """Return the one to ask `limit` rows with after filters left too few; None: all rows."""
+
+
+OnProgress = Callable[[float], None]
+"""Called now and then with the share of an index that is built, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the indexes on every vector need: bytes in RAM and on disk, CPU seconds to build."""
+
+    memory_bytes: int
+    disk_bytes: int
+    build_cpu_s: float
+
+
+@dataclass(frozen=True)
+class SizedPlan:
+    """Options with everything decided, what they will need, and what was decided or is to mind."""
+
+    options: IndexOptions
+    estimate: Estimate
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a partition of a build holds: rows, and bytes of index.
+
+    `problem` says in a few words why searches would miss some of it or read all; empty: they do
+    not.
+    """
+
+    rows: int
+    index_bytes: int
+    problem: str = ""
+
+    def are_of(self, bucket: BucketState) -> bool:
+        """Whether this is what a bucket was when it was built: all of its rows and its index."""
+        kept = (bucket.rows, bucket.index_bytes)
+        return not self.problem and (self.rows, self.index_bytes) == kept
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a search asks: `columns` of the rows whose vector is nearest to `target`.
+
+    All are SQL. `conditions` are of the rows, and may name `_partition_id`. The statement binds
+    `{limit:UInt32}`.
+    """
+
+    columns: str
+    vector: str
+    target: str
+    conditions: Sequence[str] = ()
+
+
+class Kind(ABC):
+    """A kind of search table."""
+
+    ladder: ClassVar[tuple[SearchProfile, ...]]
+    """What the gate tries, cheapest first."""
+    exact_settings: ClassVar[Mapping[str, Any]]
+    """The settings of a search that reads every row."""
+
+    @abstractmethod
+    def plan(
+        self, rows: int, dimensions: Dimensions, options: IndexOptions, server: ServerFacts
+    ) -> SizedPlan:
+        """Decide on what the options leave open, and size the indexes of `rows` rows.
+
+        Raises BadRequest for what it cannot build, IndexTooLarge.
+        """
+
+    @abstractmethod
+    def describe(self, options: IndexOptions) -> str:
+        """Return the decided options in a few words."""
+
+    @abstractmethod
+    def place(self, table: str, plan: BuildPlan, *, in_use: bool) -> str:
+        """Return the name by which a build is searched, before and after it is published."""
+
+    def table_of(self, place: str, vector: str) -> str:
+        """Return the table with `id` and a vector's column of a build."""
+        return place
+
+    @abstractmethod
+    def create(self, client: Client, table: str, plan: BuildPlan) -> None:
+        """Create what the build fills, unless it is there."""
+
+    @abstractmethod
+    def fill(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
+        """Replace a bucket by the rows that the base table has, without an index."""
+
+    @abstractmethod
+    def build_index(
+        self, client: Client, table: str, plan: BuildPlan, bucket: int, on_progress: OnProgress
+    ) -> None:
+        """Build the index of a filled bucket, or wait for a build that is running already."""
+
+    @abstractmethod
+    def contents(self, client: Client, place: str, bucket: int) -> Contents:
+        """Return what a bucket of a build holds."""
+
+    @abstractmethod
+    def can_take_over(self, client: Client, table: str, plan: BuildPlan) -> bool:
+        """Return whether buckets of the build in use, of the same layout, fit into this one."""
+
+    @abstractmethod
+    def take_over(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
+        """Put a bucket of the build in use into this one, index included."""
+
+    @abstractmethod
+    def publish(self, client: Client, table: str, plan: BuildPlan, *, is_first: bool) -> None:
+        """Put a build in the place of the one in use in one step."""
+
+    @abstractmethod
+    def drop_replaced(self, client: Client, table: str, plan: BuildPlan) -> None:
+        """Drop the build in whose place this one was put, if it is there."""
+
+    @abstractmethod
+    def read_profile(self, knobs: Mapping[str, int]) -> SearchProfile:
+        """Return the profile that was stored; that to begin with when nothing was."""
+
+    @abstractmethod
+    def search(self, place: str, plan: BuildPlan, question: Question) -> str:
+        """Return the SELECT that answers a question, nearest first.
+
+        It has a column `distance` after those that are asked for.
+        """
+
+    @abstractmethod
+    def is_used(self, explained: Sequence[str], vector: str) -> bool:
+        """Return whether `EXPLAIN indexes = 1` of a search shows that its index answers it."""
+
+    @abstractmethod
+    def check(self, table: str, rows: int) -> str:
+        """Return a SELECT of one row that is true in every column when what is in use is whole.
+
+        Airflow's SQLCheckOperator runs it. `rows` is how many there must be.
+        """

@@ -1,0 +1,65 @@
+"""Whether the search table in use still finds what it was accepted for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import fmean
+
+from laion.clickhouse.client import Client, read_rows, typed_errors
+from laion.clickhouse.ledger import TaskOrigin
+from laion.clickhouse.search_table.build import read_in_use
+from laion.clickhouse.search_table.kinds import kind_of
+from laion.clickhouse.search_table.lease import Builds
+from laion.clickhouse.search_table.plan import BuildPlan
+from laion.clickhouse.search_table.recall import Probe, ask, choose_buckets, ground_truth
+from laion.clickhouse.search_table.search import read_profile
+from laion.clickhouse.search_table.standing_queries import standing_queries
+
+
+@dataclass(frozen=True)
+class RecallNow:
+    """The recall@10 of one kind of standing query, beside the target it was accepted for."""
+
+    column: str
+    kind: str
+    at_10: float
+    target: float
+
+    @property
+    def is_low(self) -> bool:
+        return self.at_10 < self.target
+
+
+def recheck_recall(client: Client, table: str, *, queries: int, budget: int) -> list[RecallNow]:
+    """Ask the standing queries of the search table in use, with the settings searches use.
+
+    `queries` and `budget` are those of `measure_recall`. Returns [] when there is no search table.
+    Raises TableMismatch, IndexBuildFailed when a search does not use the index, ClickHouseError.
+    """
+    plan = read_in_use(client, table)
+    if plan is None:
+        return []
+    with typed_errors(f"measure the recall of the search table of {table}"):
+        return list(_recheck(client, table, plan, queries, budget))
+
+
+def _recheck(
+    client: Client, table: str, plan: BuildPlan, queries: int, budget: int
+) -> Iterator[RecallNow]:
+    builds = Builds(client, table, TaskOrigin("", ""))
+    searched = kind_of(plan.options).place(table, plan, in_use=True)
+    asked = standing_queries(client, table, searched, plan, queries)
+    covered, sample = choose_buckets(builds, plan, sum(map(len, asked.values())), budget)
+    accepted = read_rows(client, "measured_recall", table=table, build_id=plan.build_id)
+    targets = {(row["column"], row["kind"]): row["target"] for row in accepted}
+    for column, column_queries in asked.items():
+        some = covered if sample < 1 else None
+        probe = Probe(client, searched, column, plan, some)
+        if column_queries:
+            probe.check_uses_index(column_queries[0].vector)
+        truth = ground_truth(builds, plan, searched, column, column_queries, covered)
+        profile = read_profile(client, table, column, plan)
+        for kind, recalls in ask(probe, column_queries, truth, 10, profile)[0].items():
+            if (column, kind) in targets:
+                yield RecallNow(column, kind, fmean(recalls), targets[column, kind])

@@ -1,0 +1,129 @@
+"""Standing queries: what the recall of a search table is measured with, sampled once per table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from laion.clickhouse.client import Client, insert_token, read_rows, typed_errors
+from laion.clickhouse.search_table.plan import BuildPlan
+from laion.clickhouse.statements import statement
+from laion.errors import ClickHouseError
+
+log = logging.getLogger(__name__)
+
+KINDS = ("cross", "near", "words")
+"""`cross`: a stored vector of the other column, as text asks for images. `near`: a point between
+two rows, with noise, as another picture of the same thing would be. `words`: a phrase of a few
+words through `encode_text`, where that is deployed."""
+NEAR_SHARE = 0.8
+"""Of the first row in a `near` query; the rest is the second's."""
+NEAR_NOISE = 0.2
+"""Length of the noise in a `near` query; a row has length 1."""
+PHRASE = "a picture of {}"
+PHRASE_WORDS = 4
+"""Words of a stored caption that go into the phrase of a `words` query."""
+
+
+@dataclass(frozen=True)
+class StandingQuery:
+    """One query: `excluded` are rows that it was made from and that do not count as found."""
+
+    number: int
+    kind: str
+    vector: Sequence[float]
+    excluded: Sequence[int]
+
+
+def standing_queries(
+    client: Client, table: str, searched: str, plan: BuildPlan, count: int
+) -> dict[str, list[StandingQuery]]:
+    """Return the queries of every vector column, sampling `count` of each kind the first time.
+
+    Those of the kind `words` come to the others once `encode_text` is there.
+    """
+    asked = {}
+    for column in plan.vectors:
+        names = {"table": table, "root": plan.root, "column": column}
+        known = _read_queries(client, names)
+        made = [] if known else _make_queries(client, searched, plan, column, count)
+        if not any(query.kind == "words" for query in known):
+            first = len(known or made) + 1
+            made += _make_phrases(client, searched, plan, column, count, first)
+        if made:
+            client.insert(
+                "recall_queries",
+                [[*names.values(), q.number, q.kind, q.vector, q.excluded] for q in made],
+                column_names=[*names, "number", "kind", "vector", "excluded"],
+                settings={"async_insert": 0, **insert_token()},
+            )
+            known = _read_queries(client, names)
+        asked[column] = known
+    return asked
+
+
+def _read_queries(client: Client, names: dict[str, str]) -> list[StandingQuery]:
+    return [StandingQuery(**row) for row in read_rows(client, "recall_queries", **names)]
+
+
+def _make_phrases(
+    client: Client, searched: str, plan: BuildPlan, column: str, count: int, first: int
+) -> list[StandingQuery]:
+    """Make `words` queries, numbered from `first`; none without a working encode_text.
+
+    Nor where it gives vectors of another length: it belongs to another dataset's model.
+    """
+    if not client.query(statement("has_function"), parameters={"name": "encode_text"}).result_rows:
+        return []
+    captions = client.query(
+        statement("sample_rows", shadow=searched, literals={"columns": "caption"}),
+        parameters={"count": count, "seed": plan.root},
+    ).result_rows
+    words = [" ".join(caption.split()[:PHRASE_WORDS]) for _, caption in captions]
+    phrases = sorted({PHRASE.format(some) for some in words if some})
+    try:
+        with typed_errors("encode phrases"):
+            vectors = client.query(
+                statement("call_function", function="encode_text"), parameters={"values": phrases}
+            ).result_rows
+    except ClickHouseError as error:
+        log.warning("The recall is measured without words: %s", error)
+        return []
+    dimension = plan.vectors[column]
+    usable = [vector for (vector,) in vectors if len(vector) == dimension and any(vector)]
+    return [StandingQuery(n, "words", vector, []) for n, vector in enumerate(usable, start=first)]
+
+
+def _make_queries(
+    client: Client, searched: str, plan: BuildPlan, column: str, count: int
+) -> list[StandingQuery]:
+    """Make queries from a sample of rows; a table of fewer rows gives fewer."""
+    dimension = plan.vectors[column]
+    # Those of the same space, as far as that can be told.
+    others = [name for name, size in plan.vectors.items() if name != column and size == dimension]
+    sample = client.query(
+        statement(
+            "sample_rows", shadow=searched, literals={"columns": ", ".join([column, *others])}
+        ),
+        parameters={"count": 2 * count, "seed": plan.root},
+    ).result_rows
+    if not sample:
+        return []
+    ids = [row[0] for row in sample]
+    own = np.array([row[1] for row in sample], dtype=np.float32)
+    queries: list[tuple[str, np.ndarray, list[int]]] = []
+    for position in range(min(count, len(sample))):
+        if others:
+            queries.append(("cross", np.array(sample[position][2], np.float32), []))
+        partner = (position + count) % len(sample)
+        noise = np.random.default_rng(position).standard_normal(dimension)
+        near = NEAR_SHARE * own[position] + (1 - NEAR_SHARE) * own[partner]
+        near = near / np.linalg.norm(near) + NEAR_NOISE * noise / np.linalg.norm(noise)
+        queries.append(("near", near / np.linalg.norm(near), sorted({ids[position], ids[partner]})))
+    return [
+        StandingQuery(number, kind, vector.astype(np.float32).tolist(), excluded)
+        for number, (kind, vector, excluded) in enumerate(queries, start=1)
+    ]

@@ -1,0 +1,1 @@
+"""A shard's way into the base table: into a staging table, verified, published in one step."""

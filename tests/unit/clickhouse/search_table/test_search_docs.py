@@ -1,0 +1,52 @@
+"""The statements in docs/search.md run as they stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from tests.embedded_server import EmbeddedServer
+from tests.shard_files import DIMENSION, write_little_shard
+from tests.unit.clickhouse.shard_steps import build_search, make_tables, publish_files
+
+PAGE = Path(__file__).parents[4] / "docs" / "search.md"
+STATEMENTS = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def sample(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Client]:
+    """Tables of these names, and a stand-in for the deployed encode_text."""
+    directory = tmp_path_factory.mktemp("source")
+    # A server of its own: others may have deployed the real encode_text.
+    server = EmbeddedServer(tmp_path_factory.mktemp("server"))
+    with server, server.client(autogenerate_session_id=False) as client:
+        make_tables(client, "sample")
+        write_little_shard(directory, 0, 200)
+        publish_files(client, directory, 0, directory, table="sample")
+        build_search(client, table="sample")
+        vector = [1.0] + [0.0] * (DIMENSION - 1)
+        client.command(f"CREATE FUNCTION encode_text AS text -> {vector}")
+        yield client
+        client.command("DROP FUNCTION encode_text")
+
+
+def test_there_are_statements() -> None:
+    assert len(STATEMENTS) >= 7
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
+def test_it_gives_rows(sample: Client, sql: str) -> None:
+    assert sample.query(sql).result_rows
+
+
+@pytest.mark.parametrize("sql", [s for s in STATEMENTS if "ORDER BY cosineDistance" in s])
+def test_it_uses_the_index(sample: Client, sql: str) -> None:
+    plan = sample.query(f"EXPLAIN indexes = 1 {sql}").result_rows
+
+    assert "vector_similarity" in "\n".join(row[0] for row in plan)
