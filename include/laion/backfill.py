@@ -24,7 +24,7 @@ from laion.clickhouse.search_table.build import read_in_use
 from laion.clickhouse.search_table.lease import Builds
 from laion.datasets import load_profile
 from laion.errors import BadRequest, NeverLoaded, UnknownDataset
-from laion.shards import format_shards, parse_shards, shard_label
+from laion.shards import HeldShard, format_shards, parse_shards, shard_label
 
 
 class Reason(StrEnum):
@@ -60,8 +60,8 @@ RUN_PREFIX = "backfill_"
 """Runs of `laion_ingest` that a backfill has triggered are named so."""
 MAX_ERROR_CHARS = 200
 
-Indexed = dict[int, tuple[str, int]]
-"""By shard: the attempt that the search table was built from, and the rows that it had then."""
+Indexed = dict[int, HeldShard]
+"""By number: the shards that the search table was built from, as they were then."""
 
 
 @dataclass(frozen=True)
@@ -295,14 +295,14 @@ def _why_stale(fact: ShardFacts, indexed: Indexed | None) -> str:
         return ""
     if fact.shard not in indexed:
         return "it is not in the search table yet" if fact.held_rows else ""
-    attempt, rows = indexed[fact.shard]
-    if rows != fact.held_rows:
+    filled_from = indexed[fact.shard]
+    if filled_from.rows != fact.held_rows:
         return (
-            f"the search table was filled from {rows:,} rows of it, the table holds "
+            f"the search table was filled from {filled_from.rows:,} rows of it, the table holds "
             f"{fact.held_rows:,}"
         )
-    if attempt != fact.attempt:
-        return f"the search table holds attempt {attempt} of it, not {fact.attempt}"
+    if filled_from.attempt != fact.attempt:
+        return f"the search table holds attempt {filled_from.attempt} of it, not {fact.attempt}"
     return ""
 
 
@@ -334,7 +334,7 @@ def _indexed(client: Client, table: str) -> Indexed | None:
     if plan is None:
         return None
     buckets = Builds(client, table, TaskOrigin("", "")).buckets(plan.build_id)
-    return {source[0]: source[1:] for state in buckets.values() for source in state.shards}
+    return {held.shard: held for state in buckets.values() for held in state.shards}
 
 
 def _manifest(client: Client, table: str) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from laion.errors import BadShards
 from laion.vectors import Dimensions, Vector, clip_vectors
@@ -147,6 +147,14 @@ class ShardFiles(_Record):
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         return cls(**{**value, "spec": ShardSpec.from_json(value["spec"])})
+
+
+class HeldShard(NamedTuple):
+    """A shard as the base table holds it: the attempt that was published, and its rows."""
+
+    shard: int
+    attempt: str
+    rows: int
 
 
 class Alignment(StrEnum):

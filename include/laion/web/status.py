@@ -13,6 +13,7 @@ from laion.clickhouse.search_table.plan import BucketStage, BuildPlan, BuildStat
 from laion.clickhouse.search_table.search import read_knobs
 from laion.clickhouse.shards.publish import table_exists
 from laion.clickhouse.statements import statement
+from laion.shards import HeldShard
 
 FUNCTIONS = ("encode_text", "encode_image")
 VERSION = re.compile(r"laion_udf_([0-9a-f]{12})\.pyz")
@@ -81,7 +82,7 @@ def read_search_table(client: Client, table: str) -> SearchTable | None:
         plan = BuildPlan.from_json(published["newest_plan"])
         used = _buckets(client, table, published["build_id"])
     in_work = _buckets(client, table, newest["build_id"]) if newest is not published else []
-    sources = {tuple(source) for bucket in used for source in bucket["shards"]}
+    sources = {HeldShard(*held) for bucket in used for held in bucket["shards"]}
     return SearchTable(
         build_id=published["build_id"] if published else "",
         at_ms=published["at_ms"] if published else 0,
@@ -121,9 +122,9 @@ def _buckets(client: Client, table: str, build_id: str) -> list[dict[str, Any]]:
     return _rows(client, "build_buckets", table=table, build_id=build_id)
 
 
-def _stale(client: Client, table: str, sources: set[tuple[int, str, int]]) -> list[int]:
+def _stale(client: Client, table: str, sources: set[HeldShard]) -> list[int]:
     """Return the shards that are not as they were when the search table was filled from them."""
-    return sorted({source[0] for source in sources ^ set(shards_to_index(client, table))})
+    return sorted({source.shard for source in sources ^ set(shards_to_index(client, table))})
 
 
 def _recall(client: Client, table: str, plan: BuildPlan) -> list[Recall]:

@@ -10,6 +10,7 @@ from laion.clickhouse.client import Client, read_rows, typed_errors
 from laion.clickhouse.ledger.shard_state import ShardState, Stage, StageState, shard_state
 from laion.clickhouse.shards.publish import table_exists
 from laion.clickhouse.statements import statement
+from laion.shards import HeldShard
 
 RETRY_PATIENCE_S = 1200
 """Longer than a task waits before it is tried again."""
@@ -108,12 +109,12 @@ def read_shard_facts(client: Client, table: str) -> list[ShardFacts]:
     return [ShardFacts(**row) for row in found.named_results()]
 
 
-def shards_to_index(client: Client, table: str) -> list[tuple[int, str, int]]:
-    """Return (shard, attempt published, rows held) of every shard in the base table, by number."""
+def shards_to_index(client: Client, table: str) -> list[HeldShard]:
+    """Return every shard in the base table, by number."""
     query = statement("shards_to_index", literals={"held": held_rows(client, table)})
     with typed_errors(f"compare table {table} with the ledger"):
         found = client.query(query, parameters={"table": table}).named_results()
-    return [(row["shard"], row["attempt"], row["held_rows"]) for row in found]
+    return [HeldShard(row["shard"], row["attempt"], row["held_rows"]) for row in found]
 
 
 def rows_by_shard(client: Client, table: str) -> dict[int, int]:

@@ -32,10 +32,11 @@ from laion.clickhouse.search_table.sizing import format_plan, plan_index
 from laion.clickhouse.server import read_server
 from laion.clickhouse.statements import statement
 from laion.errors import IndexBuildFailed, SearchTableInUse, TableMismatch
+from laion.shards import HeldShard
 
 log = logging.getLogger(__name__)
 
-Sources = dict[int, tuple[tuple[int, str, int], ...]]
+Sources = dict[int, tuple[HeldShard, ...]]
 
 
 def begin_build(
@@ -56,17 +57,17 @@ def begin_build(
     vectors = read_identity(client, table).vectors
     check_replaceable(client, table)
     sources = builds.sources()
-    rows = sum(source[2] for source in sources)
+    rows = sum(source.rows for source in sources)
     if not rows:
         raise IndexBuildFailed(f"table {table!r} has no rows; load at least one shard first")
     sized = plan_index(rows, vectors, options, server)
     log.info("%s", format_plan(sized, rows, server.threads))
     in_use = read_in_use(client, table)
-    per_bucket = _shards_per_bucket(sources[-1][0] + 1, rows, options, in_use)
+    per_bucket = _shards_per_bucket(sources[-1].shard + 1, rows, options, in_use)
     by_bucket: Sources = {}
     for source in sources:
-        by_bucket.setdefault(source[0] // per_bucket, ())
-        by_bucket[source[0] // per_bucket] += (source,)
+        bucket = source.shard // per_bucket
+        by_bucket[bucket] = (*by_bucket.get(bucket, ()), source)
     plan = BuildPlan(
         build_id="",
         root="",
@@ -135,7 +136,7 @@ def build_bucket(builds: Builds, plan: BuildPlan, bucket: int) -> BucketState:
             progress=1.0,
             rows=contents.rows,
             # A shard replaced meanwhile may have had fewer rows.
-            left_out=max(0, sum(source[2] for source in sources) - contents.rows),
+            left_out=max(0, sum(source.rows for source in sources) - contents.rows),
             index_bytes=contents.index_bytes,
             seconds=time.monotonic() - began,
         )
@@ -266,7 +267,7 @@ def _still_there(
     kind: Kind,
     place: str,
     state: BucketState,
-    sources: tuple[tuple[int, str, int], ...],
+    sources: tuple[HeldShard, ...],
 ) -> bool:
     """Return whether a bucket was built from these sources and is in the table."""
     if not state.is_done or state.shards != sources:
@@ -274,9 +275,9 @@ def _still_there(
     return kind.contents(client, place, state.bucket).are_of(state)
 
 
-def _sources_of(builds: Builds, plan: BuildPlan, bucket: int) -> tuple[tuple[int, str, int], ...]:
+def _sources_of(builds: Builds, plan: BuildPlan, bucket: int) -> tuple[HeldShard, ...]:
     first, last = plan.shards_of(bucket)
-    return tuple(source for source in builds.sources() if first <= source[0] <= last)
+    return tuple(source for source in builds.sources() if first <= source.shard <= last)
 
 
 def _drop_abandoned(builds: Builds, plan: BuildPlan) -> None:

@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from laion.clickhouse.ledger import TaskOrigin
 from laion.clickhouse.ledger.shard_facts import shards_to_index
 from laion.clickhouse.search_table.plan import BucketState, BuildPlan, BuildState
 from laion.errors import ClickHouseError, IndexBuildLost
+from laion.shards import HeldShard
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,9 @@ class Builds:
         """Return how far each bucket of a build is."""
         rows = self._rows("build_buckets", build_id=build_id)
         return {
-            row["bucket"]: BucketState(**{**row, "shards": tuple(map(tuple, row["shards"]))})
+            row["bucket"]: BucketState(
+                **{**row, "shards": tuple(HeldShard(*held) for held in row["shards"])}
+            )
             for row in rows
         }
 
@@ -145,8 +148,8 @@ class Builds:
         row = {"table": self.table, "build_id": build_id, **bucket.__dict__}
         self._insert("search_buckets", row)
 
-    def sources(self) -> list[tuple[int, str, int]]:
-        """Return (shard, attempt published, rows held) of every shard in the base table."""
+    def sources(self) -> list[HeldShard]:
+        """Return every shard in the base table, by number."""
         return shards_to_index(self.client, self.table)
 
     def _claim(self, build_id: str) -> Holder:
@@ -165,3 +168,7 @@ class Builds:
     def _rows(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
         with typed_errors("read the builds of the search table"):
             return read_rows(self.client, name, table=self.table, **parameters)
+
+
+def _as_held(rows: Sequence[Sequence[Any]]) -> tuple[HeldShard, ...]:
+    return tuple(HeldShard(*row) for row in rows)

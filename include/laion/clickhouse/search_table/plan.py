@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from laion.shards import HeldShard
 from laion.vectors import Dimensions
 
 FIRST_KIND = "hnsw"
@@ -100,14 +101,14 @@ class BucketStage(StrEnum):
 class BucketState:
     """What a bucket of a build is.
 
-    `shards` are (shard, attempt published, rows) of the base table when it was filled, `progress`
-    is the share of the index that is built.
+    `shards` are those of the base table when it was filled, `progress` is the share of the index
+    that is built.
     """
 
     bucket: int
     state: BucketStage
     made_by: str
-    shards: tuple[tuple[int, str, int], ...] = ()
+    shards: tuple[HeldShard, ...] = ()
     rows: int = 0
     left_out: int = 0
     index_bytes: int = 0

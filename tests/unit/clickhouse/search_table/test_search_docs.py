@@ -1,4 +1,4 @@
-"""The statements in docs/search.md run as they stand."""
+"""The statements and the Python in docs/search.md run as they stand."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.unit.clickhouse.shard_steps import build_search, make_tables, publish
 
 PAGE = Path(__file__).parents[4] / "docs" / "search.md"
 STATEMENTS = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+(PROGRAM,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +51,12 @@ def test_it_uses_the_index(sample: Client, sql: str) -> None:
     plan = sample.query(f"EXPLAIN indexes = 1 {sql}").result_rows
 
     assert "vector_similarity" in "\n".join(row[0] for row in plan)
+
+
+def test_the_program_prints_hits(sample: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(PROGRAM, {"client": sample})
+
+    *hits, last = capsys.readouterr().out.splitlines()
+    assert len(hits) >= 20
+    assert all("https://" in hit for hit in hits[:20])
+    assert float(last.split()[-1]) > 0
