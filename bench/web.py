@@ -23,7 +23,8 @@ from rich.table import Table
 
 from bench.server import running_server
 from laion.clickhouse.client import Client
-from laion.clickhouse.ledger import STAGES, Ledger, ShardEvent, TaskOrigin
+from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
+from laion.clickhouse.ledger.shard_state import Stage
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger
 from laion.vectors import clip_dimensions
 from laion.web.app import Backend, create_app
@@ -116,7 +117,7 @@ def _publish(client: Client, table: str, shards: range) -> None:
     ledger = Ledger(client)
     ledger.record_run(origin, table=table, dataset="bench", source="", shards="", params={})
     start = ShardEvent(table, 0, "bench", origin, "plan", "planned", rows_expected=1_000_448)
-    for stage in STAGES:
+    for stage in tuple(Stage):
         states = {"plan": ["planned"], "publish": ["done"]}.get(stage, ["started", "done"])
         for state in states:
             attempt = "" if stage == "plan" else "aaaa0001"

@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from laion.clickhouse.client import Client
 from laion.clickhouse.identifiers import quote_identifier
 from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
-from laion.clickhouse.ledger.events import STAGES
+from laion.clickhouse.ledger.shard_state import Stage
 from laion.clickhouse.schema import ensure_ledger
+
+STAGES = tuple(Stage)
 
 ROWS = 1_000_448
 BYTES = 2_205_000_000
@@ -65,7 +67,7 @@ def write_shards(
 def _events(start: ShardEvent, step: str, error: str) -> Iterable[ShardEvent]:
     """Yield what an attempt writes until it is at a step."""
     stage, state = step.split()
-    before = STAGES[1 : STAGES.index(stage)] if stage != "plan" else ()
+    before = STAGES[1 : STAGES.index(Stage(stage))] if stage != Stage.PLAN else ()
     for name, how in [*((one, "done") for one in before), (stage, state)]:
         event = replace(start, stage=name, state=how, attempt=ATTEMPT, seconds=12.5)
         if name == "download":

@@ -15,8 +15,8 @@ from laion.errors import (
     SourceMissing,
     SourceUnreachable,
 )
-from laion.shards import ROLES, ShardFiles, ShardSpec
-from tests.shard_files import ATTEMPT, spec_of, write_little_shard
+from laion.shards import ShardFiles, ShardSpec
+from tests.shard_files import ATTEMPT, ROLES, spec_of, write_little_shard
 from tests.unit.download.conftest import OPTIONS
 from tests.unit.mirrors import Mirror, VersionedFile, answer, unused_url
 
