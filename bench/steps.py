@@ -152,7 +152,6 @@ def _parquet(directory: str, path: str, attempt: str) -> Any:
     import pyarrow.parquet as pq
 
     from laion.shards import ShardParquet
-    from laion.vectors import clip_dimensions
 
     rows = pq.ParquetFile(path).metadata.num_rows
     return ShardParquet(
@@ -161,7 +160,6 @@ def _parquet(directory: str, path: str, attempt: str) -> Any:
         path=path,
         rows=rows,
         size=Path(path).stat().st_size,
-        dimensions=clip_dimensions(512),
         rows_of={},
         bad_vectors=0,
         norms_off=0,

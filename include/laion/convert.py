@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from laion.metadata import (
 from laion.npy import FloatArray, forget_pages, open_embeddings
 from laion.shards import ROWS_PER_SHARD_LIMIT, Alignment, ShardFiles, ShardParquet, ShardSpec
 from laion.storage import disk_full_as_error
-from laion.vectors import IMAGE, TEXT, Dimensions
+from laion.vectors import IMAGE, TEXT, Dimensions, Vector
 
 log = logging.getLogger(__name__)
 
@@ -128,12 +128,11 @@ def convert_shard(files: ShardFiles, target: Path, rules: Rules | None = None) -
     if verdict in (Alignment.MISALIGNED, Alignment.UNCLEAR):
         log.warning("%s: %s", label, alignment.describe())
     return ShardParquet(
-        spec=files.spec,
+        spec=replace(files.spec, vectors=shard.described_vectors),
         attempt=files.attempt,
         path=str(target),
         rows=rows,
         size=target.stat().st_size,
-        dimensions=shard.dimensions,
         rows_of=shard.rows_of,
         bad_vectors=vector_check.bad,
         norms_off=vector_check.norms_off,
@@ -164,6 +163,11 @@ class _OpenShard:
     arrays: dict[str, FloatArray]
     dtypes: dict[str, np.dtype[Any]]
     dimensions: Dimensions
+
+    @property
+    def described_vectors(self) -> list[Vector]:
+        """The vectors, with the dimensions that they have."""
+        return [replace(v, dimension=self.dimensions[v.name]) for v in self.spec.vectors]
 
     @property
     def has_pair(self) -> bool:

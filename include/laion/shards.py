@@ -173,6 +173,8 @@ class Alignment(StrEnum):
 class ShardParquet(_Record):
     """The one Parquet file of a shard; `path` is a local path or an `s3://` URI.
 
+    `spec` has the dimension of every vector.
+
     `rows_of` counts the rows of each source file, `bad_vectors` the vectors that are zero or
     not finite, `norms_off` those whose length differs from 1 by more than the tolerance.
     """
@@ -182,19 +184,25 @@ class ShardParquet(_Record):
     path: str
     rows: int
     size: int
-    dimensions: Dimensions
     rows_of: dict[str, int]
     bad_vectors: int
     norms_off: int
     alignment: Alignment
 
+    @property
+    def dimensions(self) -> Dimensions:
+        """Its vectors in the order of the table's columns, which their hash depends on.
+
+        The order is that of a list: a database may sort the keys of JSON.
+        """
+        return {vector.name: vector.length for vector in self.spec.vectors}
+
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         spec, alignment = ShardSpec.from_json(value["spec"]), Alignment(value["alignment"])
         facts = {**value, "spec": spec, "alignment": alignment}
-        if "dimension" in facts:
-            dimension = facts.pop("dimension")
-            facts["dimensions"] = {vector.name: dimension for vector in spec.vectors}
+        # Earlier releases had it here.
+        facts.pop("dimension", None)
         return cls(**facts)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from laion.shards import (
     parse_shards,
     shard_label,
 )
-from laion.vectors import Vector, clip_dimensions, clip_vectors
+from laion.vectors import Vector, clip_vectors
 from tests.patience import patience
 
 URLS = {"metadata": ["file:///m.parquet"]}
@@ -29,7 +30,6 @@ PARQUET = ShardParquet(
     "/7.parquet",
     3,
     99,
-    clip_dimensions(16),
     {"metadata": 3},
     0,
     1,
@@ -144,8 +144,21 @@ def test_records_of_a_run_that_an_earlier_release_planned_are_read() -> None:
     spec["vectors"], spec["dimension"] = ["image_embedding", "text_embedding"], 16
     inside = {**spec, "vectors": ["text_embedding"], "columns": {"text_embedding": "vector"}}
     parquet = {**PARQUET.to_json(), "spec": spec, "dimension": 16}
-    del parquet["dimensions"]
 
     assert ShardSpec.from_json(spec) == SPEC
     assert ShardSpec.from_json(inside).vectors == [Vector("text_embedding", 16, column="vector")]
     assert ShardParquet.from_json(parquet) == PARQUET
+
+
+def test_the_order_of_vectors_survives_a_store_that_sorts_keys() -> None:
+    """As PostgreSQL does, the shorter key first."""
+
+    def by_length(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: by_length(value[key]) for key in sorted(value, key=len)}
+        return [by_length(one) for one in value] if isinstance(value, list) else value
+
+    read = StagedShard.from_json(by_length(json.loads(json.dumps(STAGED.to_json()))))
+
+    assert read == STAGED
+    assert list(read.parquet.dimensions) == ["image_embedding", "text_embedding"]

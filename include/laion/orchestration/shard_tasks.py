@@ -99,7 +99,7 @@ def convert(files_json: dict[str, Any]) -> dict[str, Any]:
         rules = Rules(request.max_bad_vectors, request.strict_alignment, request.accept_misaligned)
         target = work.directory / f"{spec.shard}.parquet"
         parquet = convert_shard(_bring(files, work), target, rules)
-        parquet = replace(parquet, spec=spec, path=work.store(target))
+        parquet = replace(parquet, path=work.store(target))
         result.rows_expected, result.bytes = parquet.rows, parquet.size
     return parquet.to_json()
 

@@ -15,7 +15,7 @@ URLS = {
     for role in ("image_embedding", "text_embedding", "metadata")
 }
 SPEC = ShardSpec(dataset="laion400m", table="laion400m", shard=7, urls=URLS)
-PARQUET = ShardParquet(SPEC, "aaaa0001", "/staging/7.parquet", 1, 1, {}, {}, 0, 0, "unknown")
+PARQUET = ShardParquet(SPEC, "aaaa0001", "/staging/7.parquet", 1, 1, {}, 0, 0, "unknown")
 
 
 @dataclass

@@ -28,7 +28,7 @@ from laion.errors import (
 )
 from laion.s3 import S3Options, split_uri
 from laion.shards import ShardParquet, StagedShard
-from laion.vectors import clip_dimensions
+from laion.vectors import clip_vectors
 from tests.embedded_server import EmbeddedServer
 from tests.s3 import S3Server
 from tests.shard_files import ROWS, unit_vectors, write_arrays
@@ -166,7 +166,8 @@ def test_a_file_of_another_kind_is_refused(
     client: Client, s3_server: S3Server, access: S3Access, parquet: ShardParquet
 ) -> None:
     make_tables(client)
-    wider = replace(upload(s3_server, access, parquet), dimensions=clip_dimensions(17))
+    uploaded = upload(s3_server, access, parquet)
+    wider = replace(uploaded, spec=replace(uploaded.spec, vectors=list(clip_vectors(17))))
 
     with pytest.raises(BadMetadata, match="no vector of 17 floats"):
         pull_shard(client, wider, access)
