@@ -148,7 +148,7 @@ def _changed_buckets(client: Client, table: str) -> Iterator[Finding]:
     buckets = Builds(client, table, TaskOrigin("", "")).buckets(plan.build_id)
     held = 0
     for number, bucket in buckets.items():
-        contents = kind.contents(client, searched, number)
+        contents = kind.contents(client, searched, plan, number)
         held += contents.rows
         if bucket.is_done and not contents.are_of(bucket):
             text = (
@@ -160,7 +160,8 @@ def _changed_buckets(client: Client, table: str) -> Iterator[Finding]:
                 text += f"; it is {contents.problem}"
             yield Finding("index", Outcome.FOUND, text, remedy)
     with typed_errors(f"count the rows of {searched}"):
-        query = f"SELECT count() FROM {quote_identifier(searched)}"
+        name = kind.table_of(searched, next(iter(plan.vectors)))
+        query = f"SELECT count() FROM {quote_identifier(name)}"
         rows = int(client.query(query).result_rows[0][0])
     if rows != held:
         text = f"{searched} has {rows - held:,} rows in buckets that no build made"

@@ -6,7 +6,7 @@ import re
 
 from laion.errors import BadIdentifier
 
-IDENTIFIER_PATTERN = r"[A-Za-z_][A-Za-z0-9_]{0,99}"
+IDENTIFIER_PATTERN = r"[A-Za-z_][A-Za-z0-9_]{0,149}"
 
 
 def quote_identifier(name: str) -> str:
@@ -37,3 +37,13 @@ def staging_table(table: str, shard: int, attempt: str) -> str:
 def search_table(table: str) -> str:
     """Return the name of the search table of a base table."""
     return f"{table}_search"
+
+
+def vector_suffix(vector: str) -> str:
+    """Return how a vector is named in names of tables and indexes, such as image."""
+    return vector.removesuffix("_embedding")
+
+
+def near_view(table: str, vector: str = "") -> str:
+    """Return the name of the view that searches by a vector, by default by the first."""
+    return f"{table}_near_{vector_suffix(vector)}" if vector else f"{table}_near"

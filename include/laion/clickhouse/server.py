@@ -18,18 +18,30 @@ OLDEST_SERVER = (25, 8)
 FIGURES = (("server_settings", "name"), ("asynchronous_metrics", "metric"))
 """System tables that tell of memory, and their column of names; not every server has both."""
 
+CODEC_SETTINGS = (
+    "enable_quantized_codec",
+    "allow_experimental_codecs",
+    "vector_search_use_quantized_codes",
+)
+"""What the codec Quantized needs: 26.9 has the first setting, 26.7 the second; the third is that
+of searches."""
+
 SETTINGS = ("readonly", "max_execution_time", "max_memory_usage")
 """Settings of the connection's user that can end a load or a build before its time."""
 
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What a ClickHouse server says of itself; None where it does not tell."""
+    """What a ClickHouse server says of itself; None where it does not tell.
+
+    `codec_setting` is the setting by which it allows the codec Quantized; None where it has none.
+    """
 
     version: str
     memory_bytes: int | None
     index_cache_bytes: int | None
     threads: int
+    codec_setting: str | None = None
 
     @property
     def is_old(self) -> bool:
@@ -53,7 +65,21 @@ def inspect_server(client: Client, memory_bytes: int | None = None) -> ServerFac
         memory_bytes=int(known) if known else None,
         index_cache_bytes=_whole(figures.get("vector_similarity_index_cache_size")),
         threads=threads,
+        codec_setting=read_codec_setting(client),
     )
+
+
+def read_codec_setting(client: Client) -> str | None:
+    """Return the setting by which the server allows the codec Quantized; None where it has none."""
+    with typed_errors("read its settings"):
+        rows = client.query(
+            "SELECT name FROM system.settings WHERE name IN {names:Array(String)}",
+            parameters={"names": list(CODEC_SETTINGS)},
+        ).result_rows
+    known = {row[0] for row in rows}
+    if "vector_search_use_quantized_codes" not in known:
+        return None
+    return next((name for name in CODEC_SETTINGS if name in known), None)
 
 
 def read_server(client: Client, memory_bytes: int | None = None) -> ServerFacts:

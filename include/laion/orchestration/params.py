@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from airflow.sdk import Param
 
-from laion.clickhouse.search_table.kinds import offered_metrics, offered_quantizations
-from laion.clickhouse.search_table.plan import IndexOptions
+from laion.clickhouse.search_table.kinds import OFFERS, offered_metrics, offered_quantizations
+from laion.clickhouse.search_table.plan import FIRST_KIND, IndexOptions
 from laion.datasets import check_profiles, profile_names
 from laion.errors import UnknownParam
 from laion.shards import SHARD_NUMBERS_PATTERN, SHARDS_PATTERN
@@ -74,6 +74,15 @@ def ingest_params() -> dict[str, Param]:
             type="boolean",
             title="Build the search table",
             description="Build '<table>_search' with a vector index when all shards are in.",
+        ),
+        "index_kind": Param(
+            FIRST_KIND,
+            type="string",
+            enum=list(OFFERS),
+            title="Kind of search table",
+            description="'hnsw': graphs in the server's memory, the quickest to search. "
+            "'quantized': a short code of each vector, all of them compared; needs no memory, and "
+            "an experimental codec of ClickHouse 26.7 or later.",
         ),
         "index_metric": Param(
             "cosineDistance",
@@ -239,6 +248,7 @@ class IngestRequest:
     table: str
     element_type: str
     build_index: bool
+    index_kind: str
     index_metric: str
     index_quantization: str
     recall_target: float
@@ -262,5 +272,8 @@ class IngestRequest:
         if not self.build_index:
             return None
         return IndexOptions(
-            metric=self.index_metric, quantization=self.index_quantization, buckets=buckets
+            metric=self.index_metric,
+            quantization=self.index_quantization,
+            kind=self.index_kind,
+            buckets=buckets,
         )

@@ -90,7 +90,7 @@ def publish() -> dict[str, Any]:
         own, is_in_use = _own_build(builds)
         tell(SEARCH_TABLE, table=search_table(request.table), dataset=request.dataset)
         rows = held_rows(builds, own) if is_in_use else publish_build(builds, own)
-    return {"rows": rows, "check": kind_of(own.options).check(request.table, rows)}
+    return {"rows": rows, "check": kind_of(own.options).check(request.table, own, rows)}
 
 
 @contextmanager

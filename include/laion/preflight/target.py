@@ -89,7 +89,12 @@ def check_index(run: Run, server: ServerFacts, rows: Mapping[int, int | None]) -
     except IndexTooLarge as error:
         yield Line("index memory", f"{total:,} rows", memory, Verdict.PROBLEM, str(error))
         return
-    needed = f"{format_gb(plan.estimate.memory_bytes)} as {plan.options.quantization}"
+    needs, quantization = plan.estimate, plan.options.quantization
+    needed = (
+        f"{format_gb(needs.memory_bytes)} as {quantization}"
+        if needs.memory_bytes
+        else f"none; {format_gb(needs.disk_bytes)} of disk as {quantization}"
+    )
     notes = " ".join(plan.notes)
     yield Line("index memory", needed, memory, Verdict.WARNING if notes else Verdict.OK, notes)
 

@@ -13,13 +13,12 @@ import math
 import time
 from dataclasses import replace
 
-from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.client import Client, read_rows, typed_errors
 from laion.clickhouse.cluster import sync_replica
 from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.identifiers import search_table
-from laion.clickhouse.schema import column_types, read_identity, table_comment
-from laion.clickhouse.search_table.kinds import kind_of
-from laion.clickhouse.search_table.kinds.kind import Kind
+from laion.clickhouse.schema import read_identity, table_comment
+from laion.clickhouse.search_table.kinds import OFFERS, kind_of, load_kind
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import (
     BucketStage,
@@ -28,6 +27,7 @@ from laion.clickhouse.search_table.plan import (
     BuildState,
     IndexOptions,
 )
+from laion.clickhouse.search_table.profiles import read_profile
 from laion.clickhouse.search_table.sizing import format_plan, plan_index
 from laion.clickhouse.server import read_server
 from laion.clickhouse.statements import statement
@@ -81,16 +81,19 @@ def begin_build(
     holder = builds.claim(own.build_id if own and goes_on else "")
     if not builds.is_own(holder):
         return holder
-    grows = in_use is not None and in_use.layout == plan.layout and _same_columns(client, table)
-    root = in_use.root if in_use and grows else holder.build_id
-    plan = replace(plan, build_id=holder.build_id, root=root)
     kind = kind_of(plan.options)
+    alike = in_use if in_use is not None and in_use.layout == plan.layout else None
+    if alike is not None and not kind.has_same_columns(client, table, alike):
+        alike = None
+    root = alike.root if alike else holder.build_id
+    plan = replace(plan, build_id=holder.build_id, root=root)
     with builds.holding(plan.build_id):
-        _drop_abandoned(builds, plan)
+        _drop_abandoned(builds, plan, in_use)
         kind.create(client, table, plan)
         builds.append(plan.build_id, BuildState.PLANNED, plan)
-        can_take_over = grows and kind.can_take_over(client, table, plan)
-        to_build = _take_over_unchanged(builds, plan, by_bucket, in_use if can_take_over else None)
+        if alike is not None and not kind.can_take_over(client, table, plan):
+            alike = None
+        to_build = _take_over_unchanged(builds, plan, by_bucket, alike)
     return plan, to_build
 
 
@@ -108,7 +111,7 @@ def build_bucket(builds: Builds, plan: BuildPlan, bucket: int) -> BucketState:
         # Read before filling: a shard published meanwhile makes the bucket stale, never wrong.
         sources = _sources_of(builds, plan, bucket)
         state = builds.buckets(plan.build_id).get(bucket)
-        if state is not None and _still_there(client, kind, place, state, sources):
+        if state is not None and _still_there(client, plan, place, state, sources):
             log.info("Bucket %d is built already.", bucket)
             return state
         if state is None or state.state != BucketStage.FILLED or state.shards != sources:
@@ -124,7 +127,7 @@ def build_bucket(builds: Builds, plan: BuildPlan, bucket: int) -> BucketState:
             builds.record_bucket(plan.build_id, replace(filled, progress=share, seconds=seconds))
 
         kind.build_index(client, table, plan, bucket, record_progress)
-        contents = kind.contents(client, place, bucket)
+        contents = kind.contents(client, place, plan, bucket)
         if contents.problem:
             raise IndexBuildFailed(
                 f"{place}: bucket {bucket} is {contents.problem}, and not one part with it; clear "
@@ -172,8 +175,14 @@ def publish_build(builds: Builds, plan: BuildPlan) -> int:
                     "not accepted; clear `build_index` and what follows it"
                 )
             check_replaceable(client, table)
-            kind.publish(client, table, plan, is_first=in_use is None)
-        kind.drop_replaced(client, table, plan)
+            profiles = {
+                vector: read_profile(client, table, vector, plan) for vector in plan.vectors
+            }
+            kind.publish(client, table, plan, profiles)
+        for other in _marked(client, table):
+            if other.build_id != plan.build_id:
+                kind_of(other.options).retire(client, table, other)
+        _drop_abandoned(builds, None, plan)
         builds.append(plan.build_id, BuildState.PUBLISHED)
     return held_rows(builds, plan)
 
@@ -188,9 +197,20 @@ def read_in_use(client: Client, table: str) -> BuildPlan | None:
 
     Raises TableMismatch when it was not made by this package.
     """
-    name = search_table(table)
-    comment = table_comment(client, name)
-    return None if comment is None else plan_of(name, comment)
+    return next(iter(_marked(client, table)), None)
+
+
+def _marked(client: Client, table: str) -> list[BuildPlan]:
+    """Return the builds that are in use; two while one of another kind is being put in place.
+
+    Until its marker is gone, the one that was in use still is, unless it is of the first kind.
+    """
+    found = []
+    for name in reversed(OFFERS):
+        marker = load_kind(name).marker(table)
+        if (comment := table_comment(client, marker)) is not None:
+            found.append(plan_of(marker, comment))
+    return found
 
 
 def plan_of(name: str, comment: str) -> BuildPlan:
@@ -243,13 +263,14 @@ def _take_over_unchanged(
     to_build = []
     for bucket in plan.buckets:
         old = known.get(bucket)
-        if bucket in own and _still_there(client, kind, place, own[bucket], sources[bucket]):
+        if bucket in own and _still_there(client, plan, place, own[bucket], sources[bucket]):
             continue
         if old is None or not old.is_done or old.shards != sources[bucket]:
             to_build.append(bucket)
             continue
-        kind.take_over(client, table, plan, bucket)
-        if not kind.contents(client, place, bucket).are_of(old):
+        assert in_use is not None
+        kind.take_over(client, table, plan, in_use, bucket)
+        if not kind.contents(client, place, plan, bucket).are_of(old):
             to_build.append(bucket)
             continue
         builds.record_bucket(plan.build_id, replace(old, state=BucketStage.ATTACHED, seconds=0.0))
@@ -264,7 +285,7 @@ def _take_over_unchanged(
 
 def _still_there(
     client: Client,
-    kind: Kind,
+    plan: BuildPlan,
     place: str,
     state: BucketState,
     sources: tuple[HeldShard, ...],
@@ -272,7 +293,8 @@ def _still_there(
     """Return whether a bucket was built from these sources and is in the table."""
     if not state.is_done or state.shards != sources:
         return False
-    return kind.contents(client, place, state.bucket).are_of(state)
+    kind = kind_of(plan.options)
+    return kind.contents(client, place, plan, state.bucket).are_of(state)
 
 
 def _sources_of(builds: Builds, plan: BuildPlan, bucket: int) -> tuple[HeldShard, ...]:
@@ -280,21 +302,15 @@ def _sources_of(builds: Builds, plan: BuildPlan, bucket: int) -> tuple[HeldShard
     return tuple(source for source in builds.sources() if first <= source.shard <= last)
 
 
-def _drop_abandoned(builds: Builds, plan: BuildPlan) -> None:
-    """Drop the tables that other builds have left: none of them has the lease."""
-    parameters = {
-        "table": builds.table,
-        "search": search_table(builds.table),
-        "build_id": plan.build_id,
-    }
+def _drop_abandoned(builds: Builds, plan: BuildPlan | None, in_use: BuildPlan | None) -> None:
+    """Drop the tables that builds have made, but for those of a plan and of the one in use."""
+    client, table, wanted = builds.client, builds.table, set[str]()
+    if plan is not None:
+        wanted |= kind_of(plan.options).tables(table, plan, in_use=False)
+    if in_use is not None:
+        wanted |= kind_of(in_use.options).tables(table, in_use, in_use=True)
     with typed_errors("drop what earlier builds have left"):
-        left = builds.client.query(statement("abandoned_builds"), parameters=parameters)
-        for (name,) in left.result_rows:
-            log.info("Dropping %s, which a build that did not end has left.", name)
-            drop_derived(builds.client, name)
-
-
-def _same_columns(client: Client, table: str) -> bool:
-    return list(column_types(client, table).items()) == list(
-        column_types(client, search_table(table)).items()
-    )
+        made = read_rows(client, "build_tables", table=table, search=search_table(table))
+        for name in (row["name"] for row in made if row["name"] not in wanted):
+            log.info("Dropping %s, which a build has left that is not in use.", name)
+            drop_derived(client, name)

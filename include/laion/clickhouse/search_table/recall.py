@@ -73,7 +73,7 @@ def measure_recall(
         results: list[Recall] = []
         for column, column_queries in asked.items():
             some = covered if sample < 1 else None
-            probe = Probe(client, searched, column, plan, some)
+            probe = Probe(client, builds.table, searched, column, plan, some)
             if column_queries:
                 probe.check_uses_index(column_queries[0].vector)
             truth = ground_truth(builds, plan, searched, column, column_queries, covered)
@@ -106,10 +106,14 @@ def format_recall(results: Sequence[Recall], sample: float) -> str:
 
 @dataclass(frozen=True)
 class Probe:
-    """Asks one column of a search table, or only some of its buckets, for the nearest rows."""
+    """Asks one column of a search table, or only some of its buckets, for the nearest rows.
+
+    `base` is the base table, `place` where the search table is searched.
+    """
 
     client: Client
-    table: str
+    base: str
+    place: str
     column: str
     plan: BuildPlan
     buckets: tuple[int, ...] | None = None
@@ -134,7 +138,7 @@ class Probe:
         lines = [row[0] for row in explained]
         if not self.kind.is_used(lines, self.column):
             raise IndexBuildFailed(
-                f"{self.table}: a search of {self.column} by {self.plan.options.metric} does not "
+                f"{self.place}: a search of {self.column} by {self.plan.options.metric} does not "
                 "use the index, but reads every row; the search table in use stays. The server's "
                 "plan is:\n" + "\n".join(lines)
             )
@@ -150,7 +154,7 @@ class Probe:
             conditions=[f"_partition_id IN ({listed})"] if listed else [],
         )
         return self.client.query(
-            explain + self.kind.search(self.table, self.plan, question),
+            explain + self.kind.search(self.base, self.place, self.plan, question, profile),
             parameters={"target": as_parameter(vector), "limit": limit},
             settings=profile.settings() if profile else dict(self.kind.exact_settings),
         ).result_rows
@@ -158,7 +162,7 @@ class Probe:
     def distances(self, vector: Sequence[float], ids: Sequence[int]) -> dict[int, float]:
         """Return the exact distances of some rows."""
         distance = f"{self.plan.options.metric}({self.column}, {{target:Array(Float32)}})"
-        table = self.kind.table_of(self.table, self.column)
+        table = self.kind.table_of(self.place, self.column)
         result = self.client.query(
             f"SELECT id, {distance} FROM {table} WHERE id IN {{ids:Array(Int64)}}",
             parameters={"target": as_parameter(vector), "ids": ids},

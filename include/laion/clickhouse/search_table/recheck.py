@@ -12,8 +12,8 @@ from laion.clickhouse.search_table.build import read_in_use
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.lease import Builds
 from laion.clickhouse.search_table.plan import BuildPlan
+from laion.clickhouse.search_table.profiles import read_profile
 from laion.clickhouse.search_table.recall import Probe, ask, choose_buckets, ground_truth
-from laion.clickhouse.search_table.search import read_profile
 from laion.clickhouse.search_table.standing_queries import standing_queries
 
 
@@ -55,7 +55,7 @@ def _recheck(
     targets = {(row["column"], row["kind"]): row["target"] for row in accepted}
     for column, column_queries in asked.items():
         some = covered if sample < 1 else None
-        probe = Probe(client, searched, column, plan, some)
+        probe = Probe(client, table, searched, column, plan, some)
         if column_queries:
             probe.check_uses_index(column_queries[0].vector)
         truth = ground_truth(builds, plan, searched, column, column_queries, covered)

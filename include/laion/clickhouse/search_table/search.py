@@ -5,7 +5,6 @@ Index searches use the settings that the recall gate found and stored for the ta
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,13 @@ from typing import Any
 import numpy as np
 from clickhouse_connect.driver.query import QueryResult
 
-from laion.clickhouse.client import Client, read_rows, typed_errors
+from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier, quote_string
 from laion.clickhouse.search_table.build import read_in_use
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.kinds.kind import Question, SearchProfile
 from laion.clickhouse.search_table.plan import BuildPlan
+from laion.clickhouse.search_table.profiles import read_profile
 from laion.clickhouse.statements import statement
 from laion.columns import COUNT, FILTERED, SHOWN
 from laion.errors import BadRequest, RowMissing, SearchTableMissing
@@ -124,16 +124,19 @@ def search(
         conditions.append("id != {not_row:Int64}")
         parameters["not_row"] = target.not_row
     question = Question(f"id, {SHOWN_COLUMNS}", column, target.expression, conditions)
-    query = kind.search(place, plan, question)
     began = time.perf_counter()
     parameters["limit"] = limit
     with typed_errors(f"search {place}"):
         while True:
+            query = kind.search(table, place, plan, question, profile)
             settings = kind.exact_settings if profile is None else profile.settings()
             found = client.query(query, parameters=parameters, settings=dict(settings))
             if profile is None or not conditions or len(found.result_rows) >= limit:
                 break
-            profile = profile.widened(limit)
+            wider = profile.widened(limit)
+            if wider is profile:
+                break
+            profile = wider
     seconds = time.perf_counter() - began
     shown = ", ".join(f"{name} = {value}" for name, value in settings.items())
     sql = f"{query}\nSETTINGS {shown}"
@@ -154,26 +157,6 @@ def read_search_plan(client: Client, table: str, column: str) -> BuildPlan:
     if column not in plan.vectors:
         raise BadRequest(f"{column!r} is no vector column; take one of {', '.join(plan.vectors)}")
     return plan
-
-
-def read_profile(client: Client, table: str, column: str, plan: BuildPlan) -> SearchProfile:
-    """Return how a column of a build is searched, as its gate has found."""
-    with typed_errors(f"read how {column} of {table} is searched"):
-        rows = read_rows(
-            client, "search_profile", table=table, build_id=plan.build_id, column=column
-        )
-    kind = kind_of(plan.options)
-    return kind.read_profile(read_knobs(rows[0]) if rows else {})
-
-
-def read_knobs(row: Mapping[str, Any]) -> dict[str, int]:
-    """Return a profile that was stored as columns; earlier releases have filled these two only."""
-    knobs: dict[str, int] = (
-        json.loads(row["profile"])
-        if row["profile"]
-        else {"ef": row["ef"], "multiplier": row["multiplier"]}
-    )
-    return knobs
 
 
 def search_tutorial(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from laion.clickhouse.search_table.kinds import kind_of
+from laion.clickhouse.search_table.kinds import OFFERS, kind_of
 from laion.clickhouse.search_table.kinds.kind import SizedPlan
-from laion.clickhouse.search_table.plan import IndexOptions
-from laion.clickhouse.server import ServerFacts
+from laion.clickhouse.search_table.plan import FIRST_KIND, IndexOptions
+from laion.clickhouse.server import CODEC_SETTINGS, ServerFacts
 from laion.errors import IndexTooLarge
 from laion.units import format_gb
 from laion.vectors import Dimensions
@@ -44,14 +44,15 @@ def main() -> int:
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--dimension", type=int, default=512)
     parser.add_argument("--vectors", type=int, default=2, help="columns with an index")
+    parser.add_argument("--kind", default=FIRST_KIND, choices=list(OFFERS))
     parser.add_argument("--quantization", default="auto")
     parser.add_argument("--threads", type=int, default=16, help="of the server")
     parser.add_argument("--memory-gb", type=int, nargs="+", required=True, help="of the server")
     args = parser.parse_args()
     dimensions = {f"vector {n}": args.dimension for n in range(args.vectors)}
     for memory_gb in args.memory_gb:
-        server = ServerFacts("", memory_gb * 1_000_000_000, None, args.threads)
-        options = IndexOptions(quantization=args.quantization)
+        server = ServerFacts("", memory_gb * 1_000_000_000, None, args.threads, CODEC_SETTINGS[0])
+        options = IndexOptions(kind=args.kind, quantization=args.quantization)
         print(f"{memory_gb} GB:")
         try:
             plan = plan_index(args.rows, dimensions, options, server)

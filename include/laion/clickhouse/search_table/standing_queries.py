@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from laion.clickhouse.client import Client, insert_token, read_rows, typed_errors
+from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.plan import BuildPlan
 from laion.clickhouse.statements import statement
 from laion.errors import ClickHouseError
@@ -39,7 +40,7 @@ class StandingQuery:
 
 
 def standing_queries(
-    client: Client, table: str, searched: str, plan: BuildPlan, count: int
+    client: Client, table: str, place: str, plan: BuildPlan, count: int
 ) -> dict[str, list[StandingQuery]]:
     """Return the queries of every vector column, sampling `count` of each kind the first time.
 
@@ -47,12 +48,13 @@ def standing_queries(
     """
     asked = {}
     for column in plan.vectors:
+        searched = kind_of(plan.options).table_of(place, column)
         names = {"table": table, "root": plan.root, "column": column}
         known = _read_queries(client, names)
-        made = [] if known else _make_queries(client, searched, plan, column, count)
+        made = [] if known else _make_queries(client, table, searched, plan, column, count)
         if not any(query.kind == "words" for query in known):
             first = len(known or made) + 1
-            made += _make_phrases(client, searched, plan, column, count, first)
+            made += _make_phrases(client, table, searched, plan, column, count, first)
         if made:
             client.insert(
                 "recall_queries",
@@ -70,7 +72,7 @@ def _read_queries(client: Client, names: dict[str, str]) -> list[StandingQuery]:
 
 
 def _make_phrases(
-    client: Client, searched: str, plan: BuildPlan, column: str, count: int, first: int
+    client: Client, table: str, searched: str, plan: BuildPlan, column: str, count: int, first: int
 ) -> list[StandingQuery]:
     """Make `words` queries, numbered from `first`; none without a working encode_text.
 
@@ -79,7 +81,7 @@ def _make_phrases(
     if not client.query(statement("has_function"), parameters={"name": "encode_text"}).result_rows:
         return []
     captions = client.query(
-        statement("sample_rows", shadow=searched, literals={"columns": "caption"}),
+        statement("sample_rows", table=table, searched=searched, literals={"columns": "caption"}),
         parameters={"count": count, "seed": plan.root},
     ).result_rows
     words = [" ".join(caption.split()[:PHRASE_WORDS]) for _, caption in captions]
@@ -98,7 +100,7 @@ def _make_phrases(
 
 
 def _make_queries(
-    client: Client, searched: str, plan: BuildPlan, column: str, count: int
+    client: Client, table: str, searched: str, plan: BuildPlan, column: str, count: int
 ) -> list[StandingQuery]:
     """Make queries from a sample of rows; a table of fewer rows gives fewer."""
     dimension = plan.vectors[column]
@@ -106,7 +108,10 @@ def _make_queries(
     others = [name for name, size in plan.vectors.items() if name != column and size == dimension]
     sample = client.query(
         statement(
-            "sample_rows", shadow=searched, literals={"columns": ", ".join([column, *others])}
+            "sample_rows",
+            table=table,
+            searched=searched,
+            literals={"columns": ", ".join([column, *others])},
         ),
         parameters={"count": 2 * count, "seed": plan.root},
     ).result_rows

@@ -9,8 +9,9 @@ FROM
 ) AS r
 INNER JOIN
 (
-    SELECT name, comment
+    SELECT name, comment, replaceRegexpOne(name, '_(search|near)$$', '') AS `table`
     FROM system.tables
-    WHERE `database` = currentDatabase()
-) AS t ON t.name = concat(r.`table`, '_search')
-ORDER BY r.last_at DESC
+    WHERE `database` = currentDatabase() AND match(name, '_(search|near)$$')
+) AS t ON t.`table` = r.`table`
+ORDER BY r.last_at DESC, t.name LIKE '%\_near' DESC
+LIMIT 1 BY r.`table`

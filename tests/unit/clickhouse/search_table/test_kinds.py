@@ -13,10 +13,9 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from laion.backfill import BackfillRequest, plan_backfill
-from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.identifiers import quote_string, search_table
 from laion.clickhouse.ledger import TaskOrigin
-from laion.clickhouse.search_table import kinds
+from laion.clickhouse.search_table import build, kinds
 from laion.clickhouse.search_table.build import begin_build, read_in_use
 from laion.clickhouse.search_table.kinds import OFFERS, Offer, kind_of
 from laion.clickhouse.search_table.kinds.kind import (
@@ -72,8 +71,14 @@ class Plain(Kind):
     def describe(self, options: IndexOptions) -> str:
         return f"plain, level {options.parameters['level']}"
 
+    def marker(self, table: str) -> str:
+        return search_table(table)
+
     def place(self, table: str, plan: BuildPlan, *, in_use: bool) -> str:
         return search_table(table) if in_use else f"{search_table(table)}_{plan.build_id}"
+
+    def table_of(self, place: str, vector: str) -> str:
+        return place
 
     def create(self, client: Client, table: str, plan: BuildPlan) -> None:
         comment = quote_string(json.dumps({"laion": {"build": json.loads(plan.to_json())}}))
@@ -95,32 +100,43 @@ class Plain(Kind):
     ) -> None:
         on_progress(1.0)
 
-    def contents(self, client: Client, place: str, bucket: int) -> Contents:
+    def contents(self, client: Client, place: str, plan: BuildPlan, bucket: int) -> Contents:
         query = f"SELECT count() FROM {place} WHERE _partition_id = '{bucket}'"
         return Contents(int(str(client.command(query))), index_bytes=0)
 
-    def can_take_over(self, client: Client, table: str, plan: BuildPlan) -> bool:
+    def has_same_columns(self, client: Client, table: str, old: BuildPlan) -> bool:
         return True
 
-    def take_over(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
+    def take_over(
+        self, client: Client, table: str, plan: BuildPlan, old: BuildPlan, bucket: int
+    ) -> None:
         place = self.place(table, plan, in_use=False)
         client.command(f"ALTER TABLE {place} ATTACH PARTITION {bucket} FROM {search_table(table)}")
 
-    def publish(self, client: Client, table: str, plan: BuildPlan, *, is_first: bool) -> None:
+    def publish(
+        self, client: Client, table: str, plan: BuildPlan, profiles: Mapping[str, SearchProfile]
+    ) -> None:
         place, target = self.place(table, plan, in_use=False), search_table(table)
         client.command(
             f"RENAME TABLE {place} TO {target}"
-            if is_first
+            if read_in_use(client, table) is None
             else f"EXCHANGE TABLES {place} AND {target}"
         )
 
-    def drop_replaced(self, client: Client, table: str, plan: BuildPlan) -> None:
-        drop_derived(client, self.place(table, plan, in_use=False))
+    def retire(self, client: Client, table: str, plan: BuildPlan) -> None:
+        raise AssertionError("its marker is that of hnsw")
 
     def read_profile(self, knobs: Mapping[str, int]) -> PlainProfile:
         return PlainProfile()
 
-    def search(self, place: str, plan: BuildPlan, question: Question) -> str:
+    def search(
+        self,
+        table: str,
+        place: str,
+        plan: BuildPlan,
+        question: Question,
+        profile: SearchProfile | None,
+    ) -> str:
         where = " AND ".join(question.conditions) or "1"
         return (
             f"SELECT {question.columns}, {plan.options.metric}({question.vector}, "
@@ -131,7 +147,7 @@ class Plain(Kind):
     def is_used(self, explained: Sequence[str], vector: str) -> bool:
         return any("MergeTree" in line for line in explained)
 
-    def check(self, table: str, rows: int) -> str:
+    def check(self, table: str, plan: BuildPlan, rows: int) -> str:
         return f"SELECT count() = {rows} FROM {search_table(table)}"
 
 
@@ -139,7 +155,11 @@ class Plain(Kind):
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     offer = Offer(f"{__name__}:Plain", ("cosineDistance",), ("whole",))
     monkeypatch.setitem(OFFERS, "plain", offer)
-    monkeypatch.setattr(kinds, "_load", lambda implementation: Plain())
+    load_kind = kinds.load_kind
+    monkeypatch.setattr(
+        kinds, "load_kind", lambda name: Plain() if name == "plain" else load_kind(name)
+    )
+    monkeypatch.setattr(build, "load_kind", kinds.load_kind)
 
 
 @pytest.fixture
@@ -166,7 +186,7 @@ def test_a_kind_is_built_measured_searched_and_watched(
     shown = read_search_table(base, TABLE)
     assert shown is not None
     assert (shown.index, shown.recall[0].profile) == ("plain, level 3", "every row")
-    assert base.command(kind_of(plan.options).check(TABLE, 3 * ROWS)) == 1
+    assert base.command(kind_of(plan.options).check(TABLE, plan, 3 * ROWS)) == 1
 
 
 def test_what_has_not_changed_is_taken_over(
@@ -198,5 +218,5 @@ def test_a_table_can_be_moved_from_one_kind_to_another(
 
 
 def test_an_unknown_kind_is_refused_with_the_params_name() -> None:
-    with pytest.raises(BadRequest, match="index_kind: 'plain' is none of hnsw"):
+    with pytest.raises(BadRequest, match="index_kind: 'plain' is none of hnsw, quantized"):
         kind_of(OPTIONS)

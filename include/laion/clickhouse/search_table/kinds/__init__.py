@@ -28,7 +28,12 @@ OFFERS = {
         "laion.clickhouse.search_table.kinds.hnsw:Hnsw",
         metrics=("cosineDistance", "L2Distance"),
         quantizations=("f32", "f16", "bf16", "i8", "b1"),
-    )
+    ),
+    "quantized": Offer(
+        "laion.clickhouse.search_table.kinds.quantized:Quantized",
+        metrics=("cosineDistance",),
+        quantizations=("turboquant", "rabitq", "int8"),
+    ),
 }
 
 
@@ -47,11 +52,12 @@ def kind_of(options: IndexOptions) -> Kind:
     """Return the kind of search table that options are of. Raises BadRequest."""
     if options.kind not in OFFERS:
         raise BadRequest(f"index_kind: {options.kind!r} is none of {', '.join(OFFERS)}")
-    return _load(OFFERS[options.kind].implementation)
+    return load_kind(options.kind)
 
 
 @cache
-def _load(implementation: str) -> Kind:
-    module, _, name = implementation.partition(":")
-    kind: Kind = getattr(import_module(module), name)()
+def load_kind(name: str) -> Kind:
+    """Return the kind of a name in OFFERS."""
+    module, _, class_name = OFFERS[name].implementation.partition(":")
+    kind: Kind = getattr(import_module(module), class_name)()
     return kind

@@ -30,7 +30,10 @@ class SearchProfile(ABC):
 
     @abstractmethod
     def widened(self, limit: int) -> SearchProfile | None:
-        """Return the one to ask `limit` rows with after filters left too few; None: all rows."""
+        """Return the one to ask `limit` rows with after filters left too few.
+
+        None stands for a search of all rows, the profile itself for there are no more.
+        """
 
 
 OnProgress = Callable[[float], None]
@@ -77,8 +80,8 @@ class Contents:
 class Question:
     """What a search asks: `columns` of the rows whose vector is nearest to `target`.
 
-    All are SQL. `conditions` are of the rows, and may name `_partition_id`. The statement binds
-    `{limit:UInt32}`.
+    All are SQL. `conditions` are of the rows, by the columns that searches filter by, `id` and
+    `_partition_id`. The statement binds `{limit:UInt32}`.
     """
 
     columns: str
@@ -109,12 +112,21 @@ class Kind(ABC):
         """Return the decided options in a few words."""
 
     @abstractmethod
+    def marker(self, table: str) -> str:
+        """Return the table or view whose comment says which build is in use, if one of it is."""
+
+    @abstractmethod
     def place(self, table: str, plan: BuildPlan, *, in_use: bool) -> str:
         """Return the name by which a build is searched, before and after it is published."""
 
+    @abstractmethod
     def table_of(self, place: str, vector: str) -> str:
         """Return the table with `id` and a vector's column of a build."""
-        return place
+
+    def tables(self, table: str, plan: BuildPlan, *, in_use: bool) -> set[str]:
+        """Return the tables of a build."""
+        place = self.place(table, plan, in_use=in_use)
+        return {self.table_of(place, vector) for vector in plan.vectors}
 
     @abstractmethod
     def create(self, client: Client, table: str, plan: BuildPlan) -> None:
@@ -122,7 +134,7 @@ class Kind(ABC):
 
     @abstractmethod
     def fill(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
-        """Replace a bucket by the rows that the base table has, without an index."""
+        """Replace a bucket by the rows that the base table has."""
 
     @abstractmethod
     def build_index(
@@ -131,42 +143,64 @@ class Kind(ABC):
         """Build the index of a filled bucket, or wait for a build that is running already."""
 
     @abstractmethod
-    def contents(self, client: Client, place: str, bucket: int) -> Contents:
+    def contents(self, client: Client, place: str, plan: BuildPlan, bucket: int) -> Contents:
         """Return what a bucket of a build holds."""
 
     @abstractmethod
+    def has_same_columns(self, client: Client, table: str, old: BuildPlan) -> bool:
+        """Return whether the build in use has the columns that a new one of its kind would have."""
+
     def can_take_over(self, client: Client, table: str, plan: BuildPlan) -> bool:
-        """Return whether buckets of the build in use, of the same layout, fit into this one."""
+        """Return whether buckets of the one in use, of the same layout and columns, fit into this.
+
+        It is asked when what the build fills was created.
+        """
+        return True
 
     @abstractmethod
-    def take_over(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
+    def take_over(
+        self, client: Client, table: str, plan: BuildPlan, old: BuildPlan, bucket: int
+    ) -> None:
         """Put a bucket of the build in use into this one, index included."""
 
     @abstractmethod
-    def publish(self, client: Client, table: str, plan: BuildPlan, *, is_first: bool) -> None:
-        """Put a build in the place of the one in use in one step."""
+    def publish(
+        self, client: Client, table: str, plan: BuildPlan, profiles: Mapping[str, SearchProfile]
+    ) -> None:
+        """Put a build in the place of one of the same kind, to be searched by these profiles.
+
+        Harmless when it is there already. The tables of the other one are dropped afterwards.
+        """
 
     @abstractmethod
-    def drop_replaced(self, client: Client, table: str, plan: BuildPlan) -> None:
-        """Drop the build in whose place this one was put, if it is there."""
+    def retire(self, client: Client, table: str, plan: BuildPlan) -> None:
+        """Drop the marker of a build in whose place one of another kind was put."""
 
     @abstractmethod
     def read_profile(self, knobs: Mapping[str, int]) -> SearchProfile:
         """Return the profile that was stored; that to begin with when nothing was."""
 
     @abstractmethod
-    def search(self, place: str, plan: BuildPlan, question: Question) -> str:
-        """Return the SELECT that answers a question, nearest first.
+    def search(
+        self,
+        table: str,
+        place: str,
+        plan: BuildPlan,
+        question: Question,
+        profile: SearchProfile | None,
+    ) -> str:
+        """Return the SELECT that answers a question, nearest first; exactly without a profile.
 
-        It has a column `distance` after those that are asked for.
+        It has a column `distance` after those that are asked for. What it needs beside it are the
+        profile's settings, or the kind's `exact_settings`.
         """
 
     @abstractmethod
     def is_used(self, explained: Sequence[str], vector: str) -> bool:
-        """Return whether `EXPLAIN indexes = 1` of a search shows that its index answers it."""
+        """Return whether `EXPLAIN indexes = 1` of a search for ids shows that its index is used."""
 
     @abstractmethod
-    def check(self, table: str, rows: int) -> str:
+    def check(self, table: str, plan: BuildPlan, rows: int) -> str:
         """Return a SELECT of one row that is true in every column when what is in use is whole.
 
         Airflow's SQLCheckOperator runs it. `rows` is how many there must be.

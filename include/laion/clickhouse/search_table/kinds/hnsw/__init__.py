@@ -16,6 +16,7 @@ from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.cluster import ensure_distributed
 from laion.clickhouse.derived import CREATE_SETTINGS, derive, drop_derived, drop_however_large
 from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table
+from laion.clickhouse.schema import column_types, table_comment
 from laion.clickhouse.search_table.kinds.hnsw import graphs, sizing
 from laion.clickhouse.search_table.kinds.kind import (
     Contents,
@@ -100,12 +101,17 @@ class Hnsw(Kind):
         parts = (options.quantization, options.metric, f"M={own['m']}")
         return f"HNSW, {', '.join(parts)}, ef_construction={own['ef_construction']}"
 
+    def marker(self, table: str) -> str:
+        return search_table(table)
+
     def place(self, table: str, plan: BuildPlan, *, in_use: bool) -> str:
         return search_table(table) if in_use else f"{search_table(table)}_{plan.build_id}"
 
+    def table_of(self, place: str, vector: str) -> str:
+        return place
+
     def create(self, client: Client, table: str, plan: BuildPlan) -> None:
         shadow = self.place(table, plan, in_use=False)
-        comment = json.dumps({"laion": {"search_of": table, "build": json.loads(plan.to_json())}})
         with typed_errors(f"create {shadow}"):
             client.command(
                 statement(
@@ -114,7 +120,7 @@ class Hnsw(Kind):
                     literals={
                         **derive(client, table),
                         "shards_per_bucket": str(plan.shards_per_bucket),
-                        "comment": quote_string(comment),
+                        "comment": quote_string(_comment(table, plan)),
                     },
                 ),
                 settings=CREATE_SETTINGS,
@@ -159,9 +165,13 @@ class Hnsw(Kind):
         shadow = self.place(table, plan, in_use=False)
         graphs.build_graphs(client, shadow, tuple(plan.vectors), bucket, on_progress)
 
-    def contents(self, client: Client, place: str, bucket: int) -> Contents:
+    def contents(self, client: Client, place: str, plan: BuildPlan, bucket: int) -> Contents:
         parts = graphs.count_parts(client, place, bucket)
         return Contents(parts.rows, parts.index_bytes, parts.problem)
+
+    def has_same_columns(self, client: Client, table: str, old: BuildPlan) -> bool:
+        here, there = (column_types(client, name) for name in (table, search_table(table)))
+        return list(here.items()) == list(there.items())
 
     def can_take_over(self, client: Client, table: str, plan: BuildPlan) -> bool:
         """Whether both tables have the same indexes: an earlier release took over the owner's."""
@@ -174,7 +184,9 @@ class Hnsw(Kind):
         with typed_errors(f"compare {shadow} with {in_use}"):
             return structure(in_use) == structure(shadow)
 
-    def take_over(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
+    def take_over(
+        self, client: Client, table: str, plan: BuildPlan, old: BuildPlan, bucket: int
+    ) -> None:
         shadow = self.place(table, plan, in_use=False)
         with typed_errors(f"attach bucket {bucket} to {shadow}"):
             alter = f"ALTER TABLE {quote_identifier(shadow)}"
@@ -182,21 +194,32 @@ class Hnsw(Kind):
             drop_however_large(client, f"{alter} DROP PARTITION {bucket}")
             client.command(f"{alter} ATTACH PARTITION {bucket} FROM {in_use}")
 
-    def publish(self, client: Client, table: str, plan: BuildPlan, *, is_first: bool) -> None:
+    def publish(
+        self, client: Client, table: str, plan: BuildPlan, profiles: Mapping[str, SearchProfile]
+    ) -> None:
         target, shadow = search_table(table), self.place(table, plan, in_use=False)
+        present = table_comment(client, target)
+        if present == _comment(table, plan):
+            return
         client.command(statement("hnsw/freeze", table=shadow))
-        swap = "rename_table" if is_first else "exchange_tables"
+        swap = "rename_table" if present is None else "exchange_tables"
         client.command(statement(swap, shadow=shadow, table=target))
         ensure_distributed(client, target)
 
-    def drop_replaced(self, client: Client, table: str, plan: BuildPlan) -> None:
-        # After an exchange, this is the table that was in use before.
-        drop_derived(client, self.place(table, plan, in_use=False))
+    def retire(self, client: Client, table: str, plan: BuildPlan) -> None:
+        drop_derived(client, search_table(table))
 
     def read_profile(self, knobs: Mapping[str, int]) -> HnswProfile:
         return HnswProfile(**knobs)
 
-    def search(self, place: str, plan: BuildPlan, question: Question) -> str:
+    def search(
+        self,
+        table: str,
+        place: str,
+        plan: BuildPlan,
+        question: Question,
+        profile: SearchProfile | None,
+    ) -> str:
         conditions = " AND ".join(question.conditions)
         literals = {
             "columns": question.columns,
@@ -212,7 +235,11 @@ class Hnsw(Kind):
         name = graphs.index_name(vector)
         return any(line.strip(" │├└─") == f"Name: {name}" for line in explained)
 
-    def check(self, table: str, rows: int) -> str:
+    def check(self, table: str, plan: BuildPlan, rows: int) -> str:
         target = search_table(table)
         literals = {"name": quote_string(target), "rows": str(rows)}
         return statement("hnsw/check", table=target, literals=literals)
+
+
+def _comment(table: str, plan: BuildPlan) -> str:
+    return json.dumps({"laion": {"search_of": table, "build": json.loads(plan.to_json())}})

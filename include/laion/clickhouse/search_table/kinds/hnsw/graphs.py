@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from laion.clickhouse.client import Client, typed_errors
-from laion.clickhouse.identifiers import quote_identifier
+from laion.clickhouse.identifiers import quote_identifier, vector_suffix
 from laion.clickhouse.search_table.kinds.kind import OnProgress
 from laion.clickhouse.statements import statement
 from laion.errors import IndexBuildFailed
@@ -46,7 +46,7 @@ class Parts:
 
 def index_name(vector: str) -> str:
     """Return the name of the index on a vector column, such as image_index."""
-    return f"{vector.removesuffix('_embedding')}_index"
+    return f"{vector_suffix(vector)}_index"
 
 
 def build_graphs(

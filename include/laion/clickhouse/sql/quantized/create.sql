@@ -1,0 +1,18 @@
+-- What a search by one vector reads: the codes of every row, the vectors of a shortlist, and what is filtered by.
+CREATE TABLE IF NOT EXISTS $narrow $on_cluster
+(
+    id Int64,
+    shard UInt16,
+    $filters,
+    $vector Array(BFloat16) CODEC(Quantized($method, $dimension))
+)
+ENGINE = $engine
+PARTITION BY intDiv(shard, $shards_per_bucket)
+ORDER BY id
+SETTINGS
+    -- The shortlist's vectors are read by whole granules.
+    index_granularity = 128,
+    -- Codes are a stream of their own in wide parts only.
+    min_bytes_for_wide_part = 0
+    $placement
+COMMENT $comment

@@ -1,0 +1,355 @@
+"""Search tables of kind `quantized`: built, measured, searched by library and by view."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from laion.clickhouse.ledger import TaskOrigin
+from laion.clickhouse.search_table.build import (
+    begin_build,
+    build_bucket,
+    publish_build,
+    read_in_use,
+)
+from laion.clickhouse.search_table.kinds import OFFERS, kind_of
+from laion.clickhouse.search_table.lease import Builds, Holder
+from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
+from laion.clickhouse.search_table.recall import measure_recall
+from laion.clickhouse.search_table.recheck import recheck_recall
+from laion.clickhouse.search_table.search import Target, search
+from laion.clickhouse.search_table.sizing import plan_index
+from laion.clickhouse.server import ServerFacts
+from laion.errors import BadRequest, IndexBuildFailed, ServerTooOld
+from laion.monitor import check_index
+from laion.vectors import clip_dimensions
+from tests.embedded_server import EmbeddedServer
+from tests.shard_files import DIMENSION, read_vectors, write_little_shard
+from tests.unit.clickhouse.shard_steps import (
+    QUERIES,
+    TABLE,
+    build_search,
+    make_tables,
+    publish_files,
+)
+
+ROWS = 400
+SHARDS = (0, 1, 2)
+OPTIONS = IndexOptions(kind="quantized", quantization="auto", buckets=2, min_bucket_rows=1)
+SERVER = ServerFacts("26.9.2.1", 64 * 10**9, None, 16, "enable_quantized_codec")
+
+
+def load(client: Client, source: Path, directory: Path) -> None:
+    make_tables(client)
+    for shard in SHARDS:
+        write_little_shard(source, shard, ROWS)
+        publish_files(client, source, shard, directory)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("source")
+
+
+@pytest.fixture(scope="module")
+def searched(
+    fresh_database: Callable[[], AbstractContextManager[Client]],
+    source: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Client]:
+    """A base table of three shards and its search table, for tests that do not change them."""
+    with fresh_database() as client:
+        load(client, source, tmp_path_factory.mktemp("staging"))
+        build_search(client, OPTIONS, target=0.9)
+        yield client
+
+
+@pytest.fixture
+def base(client: Client, tmp_path: Path) -> Client:
+    load(client, tmp_path, tmp_path)
+    return client
+
+
+def tables(client: Client) -> set[str]:
+    query = (
+        "SELECT name FROM system.tables WHERE database = currentDatabase() "
+        f"AND match(name, '^{TABLE}_(search|near)')"
+    )
+    return {row[0] for row in client.query(query).result_rows}
+
+
+def nearest(client: Client, vector: list[float], where: str = "1", limit: int = 10) -> list[int]:
+    """Return what brute force finds in the base table."""
+    rows = client.query(
+        f"SELECT id FROM {TABLE} WHERE {where} "
+        f"ORDER BY cosineDistance(image_embedding, {{v:Array(Float32)}}) LIMIT {limit}",
+        parameters={"v": vector},
+    ).result_rows
+    return [row[0] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def vector() -> list[float]:
+    return [1.0, *([0.25] * (DIMENSION - 1))]
+
+
+class TestLibrary:
+    def test_it_finds_what_brute_force_finds(self, searched: Client, vector: list[float]) -> None:
+        found = search(searched, TABLE, Target.vector(vector), limit=10)
+
+        assert [hit.id for hit in found.hits] == nearest(searched, vector)
+        assert not found.is_exact
+        assert "vector_search_use_quantized_codes = 1" in found.sql
+        assert found.hits[0].values["caption"]
+
+    def test_the_statement_it_shows_compares_codes(
+        self, searched: Client, vector: list[float]
+    ) -> None:
+        found = search(searched, TABLE, Target.vector(vector), limit=10)
+        inner = found.sql[found.sql.index("FROM\n        (") :]
+
+        start = inner.index("SELECT")
+        end = inner.index("\n        )\n    ) AS found")
+        explained = searched.query(
+            "EXPLAIN " + inner[start:end] + "\nSETTINGS vector_search_use_quantized_codes = 1, "
+            "vector_search_index_fetch_multiplier = 10",
+            parameters=found.parameters,
+        ).result_rows
+        assert any("quantized shortlist" in row[0] for row in explained)
+
+    def test_filters_leave_as_many_rows_as_there_are(
+        self, searched: Client, vector: list[float]
+    ) -> None:
+        filters = {"nsfw": ["NSFW"], "min_similarity": 0.2}
+        where = "NSFW = 'NSFW' AND NOT similarity < toFloat32(0.2)"
+        passing = nearest(searched, vector, where, limit=1000)
+
+        found = search(searched, TABLE, Target.vector(vector), limit=100, filters=filters)
+
+        assert [hit.id for hit in found.hits] == passing[:100]
+        assert not found.is_exact
+
+    def test_more_like_a_row(self, searched: Client, source: Path) -> None:
+        own = read_vectors(source, "text_embedding", 1)[7].tolist()
+        target = Target.row(searched, TABLE, 100_000_007, "text_embedding")
+
+        found = search(searched, TABLE, target, column="text_embedding", limit=5)
+
+        ids = [hit.id for hit in found.hits]
+        assert 100_000_007 not in ids
+        exact = search(
+            searched, TABLE, Target.vector(own), column="text_embedding", limit=6, exact=True
+        )
+        assert ids == [hit.id for hit in exact.hits if hit.id != 100_000_007][:5]
+
+    def test_zero_results_are_no_error(self, searched: Client, vector: list[float]) -> None:
+        found = search(searched, TABLE, Target.vector(vector), filters={"licenses": ["no such"]})
+
+        assert found.hits == []
+
+
+class TestView:
+    def ask(self, client: Client, arguments: str, **parameters: Any) -> list[dict[str, Any]]:
+        found = client.query(f"SELECT * FROM {TABLE}_near({arguments})", parameters=parameters)
+        return list(found.named_results())
+
+    def test_it_needs_the_vector_alone(self, searched: Client, vector: list[float]) -> None:
+        rows = self.ask(searched, f"q = {vector}")
+
+        assert [row["id"] for row in rows] == nearest(searched, vector)
+        assert {"url", "caption", "distance", "shard", "key"} <= rows[0].keys()
+        assert "image_embedding" not in rows[0]
+        assert np.all(np.diff([row["distance"] for row in rows]) >= 0)
+
+    def test_one_row_is_searched_for_as_thoroughly_as_many(
+        self, searched: Client, vector: list[float]
+    ) -> None:
+        (one,) = self.ask(searched, f"q = {vector}, k = 1")
+
+        assert one["id"] == nearest(searched, vector)[0]
+
+    @pytest.mark.parametrize(
+        ("given", "where"),
+        [
+            ("nsfw = 'NSFW,UNSURE'", "NSFW IN ('NSFW', 'UNSURE')"),
+            ("min_similarity = 0.3", "NOT similarity < toFloat32(0.3)"),
+            ("min_width = 256, nsfw = NULL", "width >= 256"),
+            ("licenses = '?', min_height = 200", "LICENSE = '?' AND height >= 200"),
+        ],
+    )
+    def test_filters_apply_before_the_shortlist(
+        self, searched: Client, vector: list[float], given: str, where: str
+    ) -> None:
+        rows = self.ask(searched, f"q = {vector}, k = 20, {given}")
+
+        exact = nearest(searched, vector, where, limit=20)
+        # Two that are as near as BFloat16 can tell may change places.
+        assert [row["id"] for row in rows][:10] == exact[:10]
+        assert len({row["id"] for row in rows} & set(exact)) >= 19
+        passing = set(nearest(searched, vector, where, limit=10_000))
+        assert {row["id"] for row in rows} <= passing
+
+    def test_the_other_vector_has_a_view_of_its_own(self, searched: Client, source: Path) -> None:
+        own = read_vectors(source, "text_embedding", 2)[3].tolist()
+
+        found = searched.query(f"SELECT id FROM {TABLE}_near_text(q = {own}, k = 1)")
+
+        assert found.result_rows == [(200_000_003,)]
+
+    @pytest.mark.parametrize("words", ["some_words('a cat')", "(SELECT some_words('a cat'))"])
+    def test_its_vector_may_be_a_call_or_a_query(
+        self, searched: Client, vector: list[float], words: str
+    ) -> None:
+        searched.command(f"CREATE OR REPLACE FUNCTION some_words AS text -> {vector}")
+        try:
+            rows = searched.query(f"SELECT id FROM {TABLE}_near(q = {words})").result_rows
+        finally:
+            searched.command("DROP FUNCTION some_words")
+
+        assert [row[0] for row in rows] == nearest(searched, vector)
+
+
+class TestBuild:
+    def test_it_is_measured_and_says_how_it_is_searched(self, searched: Client) -> None:
+        plan = read_in_use(searched, TABLE)
+        assert plan is not None
+        assert kind_of(plan.options).describe(plan.options) == "codes, turboquant, cosineDistance"
+
+        again = recheck_recall(searched, TABLE, queries=QUERIES, budget=10**9)
+
+        assert {now.column for now in again} == {"image_embedding", "text_embedding"}
+        assert not any(now.is_low for now in again)
+        assert list(check_index(searched, TABLE)) == []
+        check = kind_of(plan.options).check(TABLE, plan, len(SHARDS) * ROWS)
+        assert searched.query(check).result_rows == [(True, True)]
+
+    def test_only_what_has_changed_is_built_again(self, base: Client, tmp_path: Path) -> None:
+        build_search(base, OPTIONS)
+        publish_files(base, tmp_path, 2, tmp_path, attempt="aaaa0002")
+        before = tables(base)
+
+        begun = begin_build(Builds(base, TABLE, TaskOrigin("laion_ingest", "next")), OPTIONS)
+
+        assert not isinstance(begun, Holder)
+        plan, to_build = begun
+        assert to_build == [1]
+        builds = Builds(base, TABLE, TaskOrigin("laion_ingest", "next"))
+        build_bucket(builds, plan, 1)
+        measure_recall(builds, plan, target=0.9, queries=QUERIES, budget=10**9)
+        assert publish_build(builds, plan) == len(SHARDS) * ROWS
+        assert len(tables(base)) == len(before)
+        assert read_in_use(base, TABLE) == plan
+
+    @pytest.mark.parametrize(("first", "second"), [("hnsw", "quantized"), ("quantized", "hnsw")])
+    def test_a_table_is_moved_from_one_kind_to_another(
+        self, base: Client, vector: list[float], first: str, second: str
+    ) -> None:
+        for kind in (first, second):
+            options = replace(OPTIONS, kind=kind)
+            build_search(base, options, origin=TaskOrigin("laion_ingest", kind))
+
+        plan = read_in_use(base, TABLE)
+        assert plan is not None
+        assert plan.options.kind == second
+        left = {"hnsw": {f"{TABLE}_search"}, "quantized": set(quantized_names(plan))}
+        assert tables(base) == left[second]
+        found = search(base, TABLE, Target.vector(vector), limit=10)
+        assert len({hit.id for hit in found.hits} & set(nearest(base, vector))) >= 9
+
+    def test_killed_between_two_switches_it_goes_on(
+        self, base: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        build_search(base, replace(OPTIONS, kind="hnsw"))
+        builds = Builds(base, TABLE, TaskOrigin("laion_ingest", "killed"))
+        begun = begin_build(builds, OPTIONS)
+        assert not isinstance(begun, Holder)
+        for bucket in begun[1]:
+            build_bucket(builds, begun[0], bucket)
+        measure_recall(builds, begun[0], target=0.5, queries=QUERIES, budget=10**9)
+        kind = kind_of(replace(OPTIONS, kind="hnsw"))
+        with monkeypatch.context() as patch:
+            patch.setattr(type(kind), "retire", lambda *_: exec("raise KeyboardInterrupt"))
+            with pytest.raises(KeyboardInterrupt):
+                publish_build(builds, begun[0])
+        assert f"{TABLE}_search" in tables(base)
+
+        publish_build(builds, begun[0])
+
+        assert tables(base) == set(quantized_names(begun[0]))
+
+    def test_rows_without_a_direction_are_left_out(self, base: Client, vector: list[float]) -> None:
+        base.command(
+            f"INSERT INTO {TABLE} (id, shard, image_embedding, text_embedding) "
+            f"SELECT 900 + number, 0, arrayWithConstant({DIMENSION}, if(number = 1, nan, 0)), "
+            f"arrayWithConstant({DIMENSION}, 1) FROM numbers(2)"
+        )
+
+        build_search(base, OPTIONS)
+
+        found = search(base, TABLE, Target.vector(vector), limit=2000)
+        assert not {900, 901} & {hit.id for hit in found.hits}
+        assert len(found.hits) == len(SHARDS) * ROWS
+
+    def test_a_restarted_server_searches_as_before(
+        self, tmp_path: Path, vector: list[float]
+    ) -> None:
+        server = EmbeddedServer(tmp_path / "server")
+        with server, server.client() as client:
+            load(client, tmp_path, tmp_path)
+            build_search(client, OPTIONS)
+        with server, server.client() as client:
+            found = search(client, TABLE, Target.vector(vector), limit=10)
+
+            assert [hit.id for hit in found.hits] == nearest(client, vector)
+
+
+class TestPlan:
+    def test_auto_takes_the_method_that_the_dimensions_allow(self) -> None:
+        for dimension, method in ((512, "turboquant"), (100, "int8")):
+            sized = plan_index(1000, clip_dimensions(dimension), OPTIONS, SERVER)
+            assert sized.options.quantization == method
+        assert sized.estimate.memory_bytes == 0
+
+    def test_what_cannot_be_is_refused(self) -> None:
+        vectors = clip_dimensions(100)
+        with pytest.raises(BadRequest, match="choose the index_kind hnsw"):
+            plan_index(1, vectors, replace(OPTIONS, metric="L2Distance"), SERVER)
+        with pytest.raises(BadRequest, match=r"dimensions that 8 divides, not for 100"):
+            plan_index(1, vectors, replace(OPTIONS, quantization="rabitq"), SERVER)
+        with pytest.raises(BadRequest, match=r"'bf16' is none of auto, turboquant"):
+            plan_index(1, vectors, replace(OPTIONS, quantization="bf16"), SERVER)
+        with pytest.raises(ServerTooOld, match=r"no codec Quantized .*index_kind hnsw"):
+            plan_index(1, vectors, OPTIONS, replace(SERVER, codec_setting=None))
+
+    @pytest.mark.parametrize("method", OFFERS["quantized"].quantizations)
+    def test_every_method_can_be_built(
+        self, base: Client, vector: list[float], method: str
+    ) -> None:
+        build_search(base, replace(OPTIONS, quantization=method), target=0.9)
+
+        assert search(base, TABLE, Target.vector(vector)).hits[0].id == nearest(base, vector)[0]
+
+    def test_an_empty_base_table_is_refused(self, client: Client) -> None:
+        make_tables(client)
+
+        with pytest.raises(IndexBuildFailed, match="no rows"):
+            build_search(client, OPTIONS)
+
+
+def quantized_names(plan: BuildPlan) -> list[str]:
+    place = f"{TABLE}_search_{plan.build_id}"
+    return [f"{place}_image", f"{place}_text", f"{TABLE}_near", f"{TABLE}_near_text"]
+
+
+def test_the_comment_of_the_view_is_the_plan_of_the_build(searched: Client) -> None:
+    comment = searched.command(f"SELECT comment FROM system.tables WHERE name = '{TABLE}_near'")
+
+    assert json.loads(str(comment))["laion"]["build"]["options"]["kind"] == "quantized"
