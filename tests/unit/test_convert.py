@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from laion.errors import (
     WrongDimension,
 )
 from laion.shards import ROWS_PER_SHARD_LIMIT, ShardFiles
-from laion.vectors import clip_dimensions
+from laion.vectors import clip_dimensions, clip_vectors
 from tests.shard_files import (
     ATTEMPT,
     DIMENSION,
