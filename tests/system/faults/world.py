@@ -53,6 +53,7 @@ PARAMS: dict[str, Any] = {
     "table": TABLE,
     "element_type": "Float32",
     "build_index": False,
+    "index_kind": "hnsw",
     "index_metric": "cosineDistance",
     "index_quantization": "f32",
     "recall_target": 0.5,
