@@ -16,7 +16,9 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from laion.clickhouse.derived import drop_derived
+from laion.clickhouse.ledger import TaskOrigin
 from laion.clickhouse.search_table import lease
+from laion.clickhouse.search_table.plan import IndexOptions
 from laion.clickhouse.search_table.search import Target, search
 from laion.clickhouse.server import missing_grants
 from laion.clickhouse.users import LOADER_EXTRAS, ROLES, read_grants, render_user
@@ -173,6 +175,25 @@ def test_a_searcher_reads_and_searches_and_cannot_change_anything(loaded: Embedd
                 client.command(statement)
         with pytest.raises(Exception, match="shouldn't be greater than 300"):
             client.command("SELECT 1", settings={"max_execution_time": 301})
+
+
+def test_a_table_of_the_other_kind_needs_no_other_grants(loaded: EmbeddedServer) -> None:
+    options = IndexOptions(kind="quantized", quantization="auto", min_bucket_rows=1)
+    vector = unit_vectors(1)[0].tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lease, "SETTLE_S", 0.05)
+        with client_with(loaded, grants_of("loader")) as client:
+            for run_id in ("first", "second"):
+                build_search(client, options, origin=TaskOrigin("laion_ingest", run_id))
+    try:
+        with client_with(loaded, grants_of("searcher"), profile=profile_of("searcher")) as client:
+            found = search(client, TABLE, Target.vector(vector), limit=3)
+            seen = client.query(f"SELECT id FROM {TABLE}_near(q = {vector}, k = 3)").result_rows
+            assert [hit.id for hit in found.hits] == [row[0] for row in seen]
+    finally:
+        with client_with(loaded, grants_of("loader")) as client:
+            back = TaskOrigin("laion_ingest", "back")
+            build_search(client, origin=back)
 
 
 def test_a_deployer_brings_functions_and_needs_each_of_its_grants(
