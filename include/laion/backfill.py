@@ -22,6 +22,7 @@ from laion.clickhouse.ledger.shard_state import ShardState, Stage, StageState
 from laion.clickhouse.schema import read_identity, table_comment
 from laion.clickhouse.search_table.build import read_in_use
 from laion.clickhouse.search_table.lease import Builds
+from laion.clickhouse.search_table.plan import FIRST_KIND
 from laion.datasets import load_profile
 from laion.errors import BadRequest, NeverLoaded, UnknownDataset
 from laion.shards import HeldShard, format_shards, parse_shards, shard_label
@@ -177,9 +178,14 @@ def ingest_conf(
         "shards": shards_to_load(repairs),
         "tolerate_failed_shards": 0,
     }
-    if read_in_use(client, request.table) is not None:
-        # Otherwise the search table would be stale from now on.
+    if (in_use := read_in_use(client, request.table)) is not None:
+        # Otherwise the search table would be stale from now on. It stays what it is, whatever the
+        # run that loaded was asked for.
         conf["build_index"] = True
+        if in_use.options.kind != conf.get("index_kind", FIRST_KIND):
+            conf["index_kind"] = in_use.options.kind
+            conf["index_metric"] = in_use.options.metric
+            conf["index_quantization"] = in_use.options.quantization
     return conf
 
 

@@ -142,11 +142,12 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Profile:
-        taken = {"id", "shard", METADATA, *map(str.lower, NAMES)}
+        taken = {"id", "shard", "distance", METADATA, *map(str.lower, NAMES)}
         if wrong := [name for name in self.vectors if name.lower() in taken]:
             raise ValueError(f"vectors: {', '.join(wrong)}: the table has such a column already")
-        if len(set(self.vectors)) < len(self.vectors):
-            raise ValueError("vectors: each can be there once")
+        # Indexes and views are named after a vector without this ending.
+        if len({name.removesuffix("_embedding") for name in self.vectors}) < len(self.vectors):
+            raise ValueError("vectors: each can be there once, with _embedding or without")
         ours = (*NAMES, *self.vectors)
         if unknown := sorted(set(self.columns) - set(ours)):
             raise ValueError(f"columns: {', '.join(unknown)}: ours are {', '.join(ours)}")

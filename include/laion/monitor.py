@@ -29,6 +29,7 @@ from laion.clickhouse.schema import read_identity
 from laion.clickhouse.search_table.build import read_in_use
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.lease import Builds
+from laion.clickhouse.search_table.plan import FIRST_KIND, BuildPlan
 from laion.clickhouse.search_table.recheck import recheck_recall
 from laion.clickhouse.shards.publish import read_contents
 from laion.errors import LaionError
@@ -144,7 +145,7 @@ def _changed_buckets(client: Client, table: str) -> Iterator[Finding]:
         return
     kind = kind_of(plan.options)
     searched = kind.place(table, plan, in_use=True)
-    remedy = f"trigger laion_ingest with shards empty and build_index on for table {table}"
+    remedy = _rebuild(table, plan)
     buckets = Builds(client, table, TaskOrigin("", "")).buckets(plan.build_id)
     held = 0
     for number, bucket in buckets.items():
@@ -221,12 +222,14 @@ def check_recall(client: Client, table: str, *, queries: int, budget: int) -> li
     measured = recheck_recall(client, table, queries=queries, budget=budget)
     if not measured:
         raise Skipped("there is no search table")
+    plan = read_in_use(client, table)
+    remedy = _rebuild(table, plan) if plan else ""
     low = [
         Finding(
             "recall",
             Outcome.FOUND,
             f"{now.column}, {now.kind} queries: recall@10 is {now.at_10:.3f}, below {now.target}",
-            f"trigger laion_ingest with shards empty and build_index on for table {table}",
+            remedy,
         )
         for now in measured
         if now.is_low
@@ -247,6 +250,12 @@ def _short_disk(name: str, free: int, total: int) -> Finding:
     text = f"disk {name!r} of ClickHouse has {free / total:.0%} free, {free:,} bytes"
     remedy = "free some space, or add a disk, before the next load"
     return Finding("disks", Outcome.FOUND, text, remedy)
+
+
+def _rebuild(table: str, plan: BuildPlan) -> str:
+    """Return what builds the search table in use again, as it is."""
+    kind = "" if plan.options.kind == FIRST_KIND else f", index_kind {plan.options.kind}"
+    return f"trigger laion_ingest with shards empty{kind} and build_index on for table {table}"
 
 
 def _damage(check: str, table: str, repairs: Sequence[ShardRepair]) -> Finding:

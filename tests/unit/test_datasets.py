@@ -276,6 +276,8 @@ def test_a_vector_has_what_the_profile_says_of_it_and_else_what_it_says_of_all()
         ('vectors = ["shard"]', r"vectors: shard: the table has such a column"),
         ('vectors = ["URL"]', r"vectors: URL: the table has such a column"),
         ('vectors = ["image_embedding", "image_embedding"]', r"vectors: each can be there once"),
+        ('vectors = ["image", "image_embedding"]', r"vectors: each can be there once"),
+        ('vectors = ["distance"]', r"vectors: distance: the table has such a column"),
         ('vectors = ["a b"]', r"vectors\.0"),
         ("[vector.image_embeddng]\ndimension = 3", r"vector\.image_embeddng: there are image_"),
         ("[vector.image_embedding]\ndimensions = 3", r"vector\.image_embedding\.dimensions"),

@@ -239,6 +239,17 @@ def write_metadata(directory: Path, shard: int = 0, **columns: list[str]) -> Non
     pq.write_table(pa.table(columns), path_of(directory, "metadata", shard))
 
 
+def test_what_cannot_be_built_is_a_problem_though_the_rows_are_unknown(
+    run: Run, client: Client
+) -> None:
+    impossible = IndexOptions(quantization="b1", metric="L2Distance")
+
+    report = check_run(replace(run, specs=[], index=impossible), client, OPTIONS)
+
+    assert verdicts(report)["index memory"] == "problem"
+    assert "b1 for cosineDistance only" in line(report, "index memory").note
+
+
 def test_an_index_that_the_server_cannot_hold_is_a_problem(run: Run, client: Client) -> None:
     large = [replace(spec, rows=100_000_000) for spec in run.specs]
     asked = replace(run, specs=large, vectors=clip_vectors(512), server_memory_bytes=8 * 10**9)

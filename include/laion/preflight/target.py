@@ -16,7 +16,7 @@ from laion.clickhouse.server import (
     too_old,
 )
 from laion.clickhouse.shards.publish import table_exists
-from laion.errors import ClickHouseError, IndexTooLarge
+from laion.errors import BadRequest, ClickHouseError, IndexTooLarge, ServerTooOld
 from laion.preflight.report import Line, Verdict
 from laion.preflight.run import Run
 from laion.units import format_gb
@@ -80,14 +80,17 @@ def check_disk(run: Run, client: Client, rows: dict[int, int | None], held: dict
 
 
 def check_index(run: Run, server: ServerFacts, rows: Mapping[int, int | None]) -> Iterator[Line]:
-    total = sum(count or 0 for count in rows.values())
-    if run.index is None or not total:
+    if run.index is None:
         return
+    # What cannot be built is refused though nothing is known of the rows yet.
+    total = sum(count or 0 for count in rows.values())
     memory = "not told" if server.memory_bytes is None else format_gb(server.memory_bytes)
     try:
         plan = plan_index(total, run.dimensions, run.index, server)
-    except IndexTooLarge as error:
+    except (BadRequest, IndexTooLarge, ServerTooOld) as error:
         yield Line("index memory", f"{total:,} rows", memory, Verdict.PROBLEM, str(error))
+        return
+    if not total:
         return
     needs, quantization = plan.estimate, plan.options.quantization
     needed = (

@@ -21,6 +21,7 @@ from laion.clickhouse.schema import read_identity, table_comment
 from laion.clickhouse.search_table.kinds import OFFERS, kind_of, load_kind
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import (
+    FIRST_KIND,
     BucketStage,
     BucketState,
     BuildPlan,
@@ -77,7 +78,8 @@ def begin_build(
         options=replace(sized.options, buckets=0, min_bucket_rows=0),
     )
     own, state = builds.of_run()
-    goes_on = own is not None and state != BuildState.PUBLISHED and own.layout == plan.layout
+    is_over = own is not None and in_use is not None and own.build_id == in_use.build_id
+    goes_on = own and not is_over and state != BuildState.PUBLISHED and own.layout == plan.layout
     holder = builds.claim(own.build_id if own and goes_on else "")
     if not builds.is_own(holder):
         return holder
@@ -208,8 +210,15 @@ def _marked(client: Client, table: str) -> list[BuildPlan]:
     found = []
     for name in reversed(OFFERS):
         marker = load_kind(name).marker(table)
-        if (comment := table_comment(client, marker)) is not None:
+        comment = table_comment(client, marker)
+        if comment is None:
+            continue
+        try:
             found.append(plan_of(marker, comment))
+        except TableMismatch:
+            # Only the name that was always ours is refused: others may have it for their own.
+            if name == FIRST_KIND:
+                raise
     return found
 
 

@@ -137,10 +137,7 @@ class Builds:
         """Return how far each bucket of a build is."""
         rows = self._rows("build_buckets", build_id=build_id)
         return {
-            row["bucket"]: BucketState(
-                **{**row, "shards": tuple(HeldShard(*held) for held in row["shards"])}
-            )
-            for row in rows
+            row["bucket"]: BucketState(**{**row, "shards": _as_held(row["shards"])}) for row in rows
         }
 
     def record_bucket(self, build_id: str, bucket: BucketState) -> None:

@@ -26,7 +26,7 @@ def read_knobs(row: Mapping[str, Any]) -> dict[str, int]:
     """Return a profile that was stored as columns; earlier releases have filled these two only."""
     knobs: dict[str, int] = (
         json.loads(row["profile"])
-        if row["profile"]
+        if row.get("profile")
         else {"ef": row["ef"], "multiplier": row["multiplier"]}
     )
     return knobs

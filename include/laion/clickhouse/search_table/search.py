@@ -22,7 +22,7 @@ from laion.clickhouse.search_table.kinds.kind import Question, SearchProfile
 from laion.clickhouse.search_table.plan import BuildPlan
 from laion.clickhouse.search_table.profiles import read_profile
 from laion.clickhouse.statements import statement
-from laion.columns import COUNT, FILTERED, SHOWN
+from laion.columns import COUNT, FILTERED, SHOWN, TEXT
 from laion.errors import BadRequest, RowMissing, SearchTableMissing
 from laion.vectors import IMAGE
 
@@ -185,7 +185,9 @@ def _conditions(filters: Filters) -> tuple[list[str], dict[str, Any]]:
     given = {
         name: value
         for name, value in filters.items()
-        if value is not None and value != [] and not (known[name].type is COUNT and value == 0)
+        if value is not None
+        and not (known[name].type is TEXT and not value)
+        and not (known[name].type is COUNT and value == 0)
     }
     return [known[name].condition for name in given], given
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from laion.clickhouse.ledger import TaskOrigin
+from laion.backfill import BackfillRequest, ingest_conf, plan_backfill
+from laion.clickhouse.ledger import Ledger, TaskOrigin
 from laion.clickhouse.search_table.build import (
     begin_build,
     build_bucket,
@@ -28,12 +29,13 @@ from laion.clickhouse.search_table.recheck import recheck_recall
 from laion.clickhouse.search_table.search import Target, search
 from laion.clickhouse.search_table.sizing import plan_index
 from laion.clickhouse.server import ServerFacts
-from laion.errors import BadRequest, IndexBuildFailed, ServerTooOld
+from laion.errors import BadRequest, IndexBuildFailed, ServerTooOld, TableMismatch
 from laion.monitor import check_index
 from laion.vectors import clip_dimensions
 from tests.embedded_server import EmbeddedServer
 from tests.shard_files import DIMENSION, read_vectors, write_little_shard
 from tests.unit.clickhouse.shard_steps import (
+    ORIGIN,
     QUERIES,
     TABLE,
     build_search,
@@ -284,6 +286,52 @@ class TestBuild:
         publish_build(builds, begun[0])
 
         assert tables(base) == set(quantized_names(begun[0]))
+
+    def test_killed_while_it_is_retired_nothing_of_it_is_left_in_the_end(
+        self, base: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plan = build_search(base, OPTIONS)
+        kind, command = kind_of(plan.options), base.command
+        dropped: list[str] = []
+
+        def killed_after_one(text: str, *arguments: Any, **options: Any) -> Any:
+            if text.startswith("DROP VIEW"):
+                dropped.append(text)
+                if len(dropped) > 1:
+                    raise KeyboardInterrupt
+            return command(text, *arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(base, "command", killed_after_one)
+            with pytest.raises(KeyboardInterrupt):
+                kind.retire(base, TABLE, plan)
+        assert read_in_use(base, TABLE) == plan
+
+        build_search(base, origin=TaskOrigin("laion_ingest", "next"))
+
+        assert tables(base) == {f"{TABLE}_search"}
+
+    def test_a_backfill_keeps_the_kind(self, base: Client, tmp_path: Path) -> None:
+        ledger = Ledger(base)
+        ledger.record_run(
+            ORIGIN, table=TABLE, dataset="little", source="", shards="0-2", params={"shards": "0-2"}
+        )
+        build_search(base, OPTIONS)
+        publish_files(base, tmp_path, 2, tmp_path, attempt="aaaa0002")
+        request = BackfillRequest(TABLE, which="stale")
+
+        conf = ingest_conf(base, request, plan_backfill(base, request))
+
+        assert conf is not None
+        assert (conf["index_kind"], conf["index_quantization"]) == ("quantized", "turboquant")
+
+    def test_somebody_else_s_table_of_that_name_is_left_alone(self, base: Client) -> None:
+        base.command(f"CREATE TABLE {TABLE}_near (a UInt8) ENGINE = MergeTree ORDER BY a")
+        build_search(base, replace(OPTIONS, kind="hnsw"))
+
+        with pytest.raises(TableMismatch, match=f"'{TABLE}_near' exists and was not made by"):
+            build_search(base, OPTIONS, origin=TaskOrigin("laion_ingest", "next"))
+        assert base.command(f"SELECT count() FROM {TABLE}_near") == 0
 
     def test_rows_without_a_direction_are_left_out(self, base: Client, vector: list[float]) -> None:
         base.command(

@@ -176,6 +176,7 @@ class TestFilters:
                 "width >= 200 AND height >= 200 AND NOT similarity < toFloat32(0.3)",
             ),
             ({"licenses": ["?"]}, "LICENSE IN ('?')"),
+            ({"licenses": [], "nsfw": (), "min_width": 0, "min_similarity": None}, "1"),
         ],
     )
     def test_hits_are_the_nearest_rows_that_pass(

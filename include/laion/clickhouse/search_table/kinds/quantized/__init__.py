@@ -17,15 +17,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from laion.clickhouse.client import Client, typed_errors
-from laion.clickhouse.derived import derive, drop_however_large, read_columns
+from laion.clickhouse.derived import CREATE_SETTINGS, derive, drop_however_large, read_columns
 from laion.clickhouse.identifiers import (
     near_view,
+    quote_column,
     quote_identifier,
     quote_string,
     search_table,
     vector_suffix,
 )
-from laion.clickhouse.schema import column_types
+from laion.clickhouse.schema import column_types, table_comment
 from laion.clickhouse.search_table.kinds import OFFERS
 from laion.clickhouse.search_table.kinds.kind import (
     Contents,
@@ -40,13 +41,13 @@ from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
 from laion.clickhouse.server import ServerFacts, read_codec_setting
 from laion.clickhouse.statements import statement
 from laion.columns import FILTERED, TEXT
-from laion.errors import BadRequest, ClickHouseBusy, ServerTooOld
+from laion.errors import BadRequest, ClickHouseBusy, ServerTooOld, TableMismatch
 from laion.vectors import Dimensions
 
 MULTIPLIER = 10
 """vector_search_index_fetch_multiplier: so many codes per row wanted make the shortlist."""
-MAX_SHORTLIST = 10_000
-"""ClickHouse's limit of a shortlist."""
+MAX_ROWS = 1000
+"""Of a search: ClickHouse makes no shortlist of more than 10,000, but reads every vector."""
 DEFAULT_METHOD = "turboquant"
 CODE_BYTES = {"rabitq": 1 / 8, "turboquant": 1 / 4, "int8": 1.0}
 """Of one dimension. Beside it a code has 4 bytes."""
@@ -140,6 +141,7 @@ class Quantized(Kind):
         return f"{place}_{vector_suffix(vector)}"
 
     def create(self, client: Client, table: str, plan: BuildPlan) -> None:
+        self._check_names(client, table, plan)
         place = self.place(table, plan, in_use=False)
         types = {column.name: column.type for column in read_columns(client, table)}
         filters = ", ".join(f"{quote_identifier(c.name)} {types[c.name]}" for c in FILTERED)
@@ -158,7 +160,7 @@ class Quantized(Kind):
                 text = statement(
                     "quantized/create", narrow=narrow, vector=vector, literals=literals
                 )
-                client.command(text, settings=allowed)
+                client.command(text, settings={**CREATE_SETTINGS, **allowed})
 
     def fill(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
         """Copy the bucket's rows and merge them: one part reads quicker than many."""
@@ -234,8 +236,12 @@ class Quantized(Kind):
     ) -> None:
         """Replace the view of each vector; each is of one build at any time."""
         place = self.place(table, plan, in_use=False)
-        columns = [name for name in column_types(client, table) if name not in plan.vectors]
-        shown = ", ".join(quote_identifier(name) for name in columns if name != "id")
+        self._check_names(client, table, plan)
+        shown = ", ".join(
+            quote_column(column.name)
+            for column in read_columns(client, table)
+            if column.kind != "EPHEMERAL" and column.name not in ("id", *plan.vectors)
+        )
         names = list(plan.vectors)
         # The first view says what is in use: it is the last to be replaced.
         for vector in reversed(names):
@@ -256,7 +262,8 @@ class Quantized(Kind):
 
     def retire(self, client: Client, table: str, plan: BuildPlan) -> None:
         names = list(plan.vectors)
-        for vector in names:
+        # The marker last: until it is gone, the next try drops what is left.
+        for vector in reversed(names):
             view = near_view(table, "" if vector == names[0] else vector)
             client.command(statement("drop_view", view=view))
 
@@ -296,6 +303,18 @@ class Quantized(Kind):
         narrow = self.table_of(self.place(table, plan, in_use=True), next(iter(plan.vectors)))
         literals = {"name": quote_string(narrow), "rows": str(rows)}
         return statement("quantized/check", narrow=narrow, literals=literals)
+
+    def _check_names(self, client: Client, table: str, plan: BuildPlan) -> None:
+        """Raise TableMismatch when somebody else's table or view has a name that is needed."""
+        for vector in plan.vectors:
+            is_first = vector == next(iter(plan.vectors))
+            view = near_view(table, "" if is_first else vector)
+            comment = table_comment(client, view)
+            if comment is not None and '"search_of"' not in comment:
+                raise TableMismatch(
+                    f"{view!r} exists and was not made by this package; it is left alone. Rename "
+                    "it, or choose the index_kind hnsw."
+                )
 
     @staticmethod
     def _parts(client: Client, narrow: str, bucket: int) -> dict[str, int]:

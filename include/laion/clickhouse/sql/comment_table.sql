@@ -1,1 +1,0 @@
-ALTER TABLE $table $on_cluster MODIFY COMMENT $comment
