@@ -45,7 +45,7 @@ class HnswProfile(SearchProfile):
     """How thoroughly graphs are searched.
 
     `ef` is hnsw_candidate_list_size_for_search. With a `multiplier`, so many candidates per result
-    are fetched and ordered anew by their stored vectors; 0 takes the index's own order.
+    are fetched and ordered again by their stored vectors; 0 takes the index's own order.
     """
 
     ef: int = 256
