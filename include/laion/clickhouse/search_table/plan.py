@@ -59,6 +59,10 @@ class BuildPlan:
     def to_json(self) -> str:
         return json.dumps({**self.__dict__, "options": self.options.to_json()})
 
+    def as_comment(self, table: str) -> str:
+        """Return the comment of what is in use, which says how it was built from a base table."""
+        return json.dumps({"laion": {"search_of": table, "build": json.loads(self.to_json())}})
+
     @classmethod
     def from_json(cls, text: str) -> Self:
         facts = json.loads(text)

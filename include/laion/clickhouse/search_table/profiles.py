@@ -30,3 +30,10 @@ def read_knobs(row: Mapping[str, Any]) -> dict[str, int]:
         else {"ef": row["ef"], "multiplier": row["multiplier"]}
     )
     return knobs
+
+
+def stored_knobs(profile: SearchProfile) -> dict[str, Any]:
+    """Return a profile as columns: whole, and what the table has a column for."""
+    knobs = profile.to_json()
+    own = {name: value for name, value in knobs.items() if name in ("ef", "multiplier")}
+    return {"profile": json.dumps(knobs), **own}

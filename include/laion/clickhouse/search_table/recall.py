@@ -7,7 +7,6 @@ build is rejected and the table in use stays.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from bisect import bisect_right
@@ -22,6 +21,7 @@ from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.kinds.kind import Kind, Question, SearchProfile
 from laion.clickhouse.search_table.lease import Builds
 from laion.clickhouse.search_table.plan import BuildPlan, BuildState
+from laion.clickhouse.search_table.profiles import stored_knobs
 from laion.clickhouse.search_table.search import as_parameter
 from laion.clickhouse.search_table.standing_queries import KINDS, StandingQuery, standing_queries
 from laion.clickhouse.statements import statement
@@ -368,7 +368,7 @@ def _record(
             "queries": result.queries,
             "rows": rows,
             "recall_sample": sample,
-            **_knobs(result.profile),
+            **stored_knobs(result.profile),
             "recall_at_10": result.at_10,
             "recall_at_100": result.at_100,
             "target": target,
@@ -392,16 +392,9 @@ def _record(
                 "build_id": plan.build_id,
                 "column": result.column,
                 "metric": plan.options.metric,
-                **_knobs(result.profile),
+                **stored_knobs(result.profile),
                 "recall_at_10": worst[result.column],
             }
             for result in results
         }
         insert_rows(builds.client, "search_profiles", list(profiles.values()))
-
-
-def _knobs(profile: SearchProfile) -> dict[str, Any]:
-    """Return a profile as columns: whole, and what the table has a column for."""
-    knobs = profile.to_json()
-    own = {name: value for name, value in knobs.items() if name in ("ef", "multiplier")}
-    return {"profile": json.dumps(knobs), **own}

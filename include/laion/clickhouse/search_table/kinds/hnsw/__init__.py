@@ -7,7 +7,6 @@ has graphs of its own and every graph is searched. It is built beside the one in
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -120,7 +119,7 @@ class Hnsw(Kind):
                     literals={
                         **derive(client, table),
                         "shards_per_bucket": str(plan.shards_per_bucket),
-                        "comment": quote_string(_comment(table, plan)),
+                        "comment": quote_string(plan.as_comment(table)),
                     },
                 ),
                 settings=CREATE_SETTINGS,
@@ -199,7 +198,7 @@ class Hnsw(Kind):
     ) -> None:
         target, shadow = search_table(table), self.place(table, plan, in_use=False)
         present = table_comment(client, target)
-        if present == _comment(table, plan):
+        if present == plan.as_comment(table):
             return
         client.command(statement("hnsw/freeze", table=shadow))
         swap = "rename_table" if present is None else "exchange_tables"
@@ -239,7 +238,3 @@ class Hnsw(Kind):
         target = search_table(table)
         literals = {"name": quote_string(target), "rows": str(rows)}
         return statement("hnsw/check", table=target, literals=literals)
-
-
-def _comment(table: str, plan: BuildPlan) -> str:
-    return json.dumps({"laion": {"search_of": table, "build": json.loads(plan.to_json())}})

@@ -11,7 +11,6 @@ gate measures: the base table does not know of it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
@@ -46,8 +45,6 @@ from laion.vectors import Dimensions
 
 MULTIPLIER = 10
 """vector_search_index_fetch_multiplier: so many codes per row wanted make the shortlist."""
-MAX_ROWS = 1000
-"""Of a search: ClickHouse makes no shortlist of more than 10,000, but reads every vector."""
 DEFAULT_METHOD = "turboquant"
 CODE_BYTES = {"rabitq": 1 / 8, "turboquant": 1 / 4, "int8": 1.0}
 """Of one dimension. Beside it a code has 4 bytes."""
@@ -155,7 +152,7 @@ class Quantized(Kind):
                     "dimension": str(dimension),
                     "shards_per_bucket": str(plan.shards_per_bucket),
                     "placement": derive(client, table)["placement"],
-                    "comment": quote_string(_comment(table, plan)),
+                    "comment": quote_string(plan.as_comment(table)),
                 }
                 text = statement(
                     "quantized/create", narrow=narrow, vector=vector, literals=literals
@@ -254,7 +251,7 @@ class Quantized(Kind):
                 "columns": shown,
                 "shortlist": str(profile.rows),
                 "multiplier": str(MULTIPLIER),
-                "comment": quote_string(_comment(table, plan)),
+                "comment": quote_string(plan.as_comment(table)),
             }
             view = near_view(table, "" if vector == names[0] else vector)
             identifiers = {"view": view, "narrow": narrow, "table": table, "vector": vector}
@@ -325,10 +322,6 @@ class Quantized(Kind):
             )
         (row,) = found.named_results()
         return dict(row)
-
-
-def _comment(table: str, plan: BuildPlan) -> str:
-    return json.dumps({"laion": {"search_of": table, "build": json.loads(plan.to_json())}})
 
 
 def _view_conditions() -> str:
