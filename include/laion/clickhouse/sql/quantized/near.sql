@@ -15,12 +15,12 @@ WITH
                 LIMIT greatest(ifNull({k:Nullable(UInt32)}, 10), $shortlist)
                 SETTINGS vector_search_use_quantized_codes = 1, vector_search_index_fetch_multiplier = $multiplier
             )
-            ORDER BY distance
+            ORDER BY distance, id
             LIMIT ifNull({k:Nullable(UInt32)}, 10)
         )
     ) AS found
 SELECT id, found.2[indexOf(found.1, id)] AS distance, $columns
 FROM $table
 WHERE has(found.3, shard) AND has(found.1, id)
-ORDER BY distance
+ORDER BY distance, id
 COMMENT $comment

@@ -9,5 +9,5 @@ FROM
     ORDER BY distance
     LIMIT $shortlist
 )
-ORDER BY distance
+ORDER BY distance, id
 LIMIT {limit:UInt32}

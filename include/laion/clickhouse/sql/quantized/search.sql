@@ -10,4 +10,4 @@ WITH
 SELECT $columns, found.2[indexOf(found.1, id)] AS distance
 FROM $table
 WHERE has(found.3, shard) AND has(found.1, id)
-ORDER BY distance
+ORDER BY distance, id
