@@ -20,7 +20,8 @@ from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
 from laion.clickhouse.ledger.shard_facts import ShardFacts, last_load, read_shard_facts
 from laion.clickhouse.ledger.shard_state import ShardState, Stage, StageState
 from laion.clickhouse.schema import read_identity, table_comment
-from laion.clickhouse.search_table.build import read_in_use
+from laion.clickhouse.search_table.in_use import read_in_use
+from laion.clickhouse.search_table.kinds import AUTO, kind_of
 from laion.clickhouse.search_table.lease import Builds
 from laion.clickhouse.search_table.plan import FIRST_KIND
 from laion.datasets import load_profile
@@ -182,10 +183,11 @@ def ingest_conf(
         # Otherwise the search table would be stale from now on. It stays what it is, whatever the
         # run that loaded was asked for.
         conf["build_index"] = True
-        if in_use.options.kind != conf.get("index_kind", FIRST_KIND):
-            conf["index_kind"] = in_use.options.kind
+        kind = AUTO if in_use.chosen else in_use.options.kind
+        if kind != conf.get("index_kind", FIRST_KIND):
+            conf["index_kind"] = kind
             conf["index_metric"] = in_use.options.metric
-            conf["index_quantization"] = in_use.options.quantization
+            conf["index_quantization"] = AUTO if in_use.chosen else in_use.options.quantization
     return conf
 
 
@@ -335,9 +337,9 @@ def _cap(repairs: list[ShardRepair], max_shards: int) -> list[ShardRepair]:
 
 
 def _indexed(client: Client, table: str) -> Indexed | None:
-    """Return what the search table was built from; None without one."""
+    """Return what the search table was built from; None without one that could be stale."""
     plan = read_in_use(client, table)
-    if plan is None:
+    if plan is None or kind_of(plan.options).is_live:
         return None
     buckets = Builds(client, table, TaskOrigin("", "")).buckets(plan.build_id)
     return {held.shard: held for state in buckets.values() for held in state.shards}

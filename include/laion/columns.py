@@ -35,8 +35,9 @@ NUMBER = ValueType("Float32", "float", math.nan, "isNaN({})", r"Float(?:32|64)")
 class Filter:
     """How a search may narrow by a column; `parameter` is its name in SQL, API and form.
 
-    A column of text is compared with several values, a number with its least. `label` stands beside
-    the field of the form, which offers `choices`, as (value, text), or checks a number's bounds.
+    A column of text is compared with several values, or `contains` one anywhere, in upper or lower
+    case; a number is compared with its least. `label` stands beside the field of the form, which
+    offers `choices`, as (value, text), or checks a number's bounds.
     """
 
     parameter: str
@@ -45,6 +46,7 @@ class Filter:
     least: float = 0
     most: float | None = None
     step: float = 1
+    contains: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,20 @@ class Column:
 
     @property
     def condition(self) -> str:
-        """The SQL condition of its filter. Of a number that is unknown (NaN) it is true."""
+        """The SQL condition of its filter, with a parameter. Unknown numbers (NaN) pass."""
         assert self.filter is not None
+        name, is_list = self.filter.parameter, self.type is TEXT and not self.filter.contains
+        kind = self.type.clickhouse
+        return self.compared_with(f"{{{name}:{f'Array({kind})' if is_list else kind}}}")
+
+    def compared_with(self, value: str) -> str:
+        """Return the condition of its filter for a value, or an array of values, as SQL."""
+        assert self.filter is not None
+        if self.filter.contains:
+            return f"positionCaseInsensitiveUTF8({self.name}, {value}) > 0"
         if self.type is TEXT:
-            return f"{self.name} IN {{{self.filter.parameter}:Array(String)}}"
-        bound = f"{{{self.filter.parameter}:{self.type.clickhouse}}}"
-        return f"NOT {self.name} < {bound}" if self.type is NUMBER else f"{self.name} >= {bound}"
+            return f"has({value}, {self.name})"
+        return f"NOT {self.name} < {value}"
 
 
 NSFW = (("", "any"), ("UNLIKELY", "unlikely"), ("UNLIKELY,UNSURE", "unlikely or unsure"))
@@ -78,7 +88,13 @@ NSFW = (("", "any"), ("UNLIKELY", "unlikely"), ("UNLIKELY,UNSURE", "unlikely or 
 COLUMNS = (
     Column("url", TEXT, is_shown=True),
     # img2dataset calls it TEXT.
-    Column("caption", TEXT, aliases=("text",), is_shown=True),
+    Column(
+        "caption",
+        TEXT,
+        aliases=("text",),
+        filter=Filter("caption_has", "Caption has", contains=True),
+        is_shown=True,
+    ),
     Column("NSFW", TEXT, filter=Filter("nsfw", "NSFW", (*NSFW, ("NSFW", "NSFW"))), is_shown=True),
     Column(
         "similarity",

@@ -216,6 +216,10 @@ class TableMismatch(ClickHouseError):
     """The target table exists and is not one that this dataset can go into."""
 
 
+class TableGone(ClickHouseError):
+    """A table is not there, although it was a moment ago."""
+
+
 class ValidationFailed(ClickHouseError):
     """What arrived in ClickHouse is not what was sent; loading again may help."""
 

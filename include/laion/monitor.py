@@ -26,10 +26,10 @@ from laion.clickhouse.ledger import Ledger, TaskOrigin
 from laion.clickhouse.ledger.alert_log import without_numbers
 from laion.clickhouse.ledger.shard_facts import read_shard_facts
 from laion.clickhouse.schema import read_identity
-from laion.clickhouse.search_table.build import read_in_use
+from laion.clickhouse.search_table.in_use import read_in_use
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.lease import Builds
-from laion.clickhouse.search_table.plan import FIRST_KIND, BuildPlan
+from laion.clickhouse.search_table.plan import BuildPlan
 from laion.clickhouse.search_table.recheck import recheck_recall
 from laion.clickhouse.shards.publish import read_contents
 from laion.errors import LaionError
@@ -141,9 +141,8 @@ def check_index(client: Client, table: str) -> list[Finding]:
 def _changed_buckets(client: Client, table: str) -> Iterator[Finding]:
     """Yield a finding for each bucket of the search table that is not as it was built."""
     plan = read_in_use(client, table)
-    if plan is None:
+    if plan is None or (kind := kind_of(plan.options)).is_live:
         return
-    kind = kind_of(plan.options)
     searched = kind.place(table, plan, in_use=True)
     remedy = _rebuild(table, plan)
     buckets = Builds(client, table, TaskOrigin("", "")).buckets(plan.build_id)
@@ -254,7 +253,7 @@ def _short_disk(name: str, free: int, total: int) -> Finding:
 
 def _rebuild(table: str, plan: BuildPlan) -> str:
     """Return what builds the search table in use again, as it is."""
-    kind = "" if plan.options.kind == FIRST_KIND else f", index_kind {plan.options.kind}"
+    kind = "" if plan.chosen else f", index_kind {plan.options.kind}"
     return f"trigger laion_ingest with shards empty{kind} and build_index on for table {table}"
 
 

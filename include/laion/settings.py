@@ -137,7 +137,7 @@ class Settings(BaseSettings):
         "vector indexes are sized by it.",
     )
     recall_queries: int = Field(
-        50, ge=1, le=1000, description="Queries of each kind by which the recall is measured."
+        500, ge=1, le=1000, description="Queries of each kind by which the recall is measured."
     )
     recall_budget: int = Field(
         20_000_000_000,

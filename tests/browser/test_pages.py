@@ -306,7 +306,7 @@ class TestSearch:
 
         sql = page.evaluate("navigator.clipboard.readText()")
 
-        captions = [row[2] for row in site.client.query(sql).result_rows]
+        captions = [row["caption"] for row in site.client.query(sql).named_results()]
         shown = frame.locator(".caption").all_inner_texts()
         assert [" ".join(caption.split()) or "no caption" for caption in captions] == shown
 

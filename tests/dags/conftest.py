@@ -69,6 +69,7 @@ def run_dag(airflow_home: Path, clickhouse_server: EmbeddedServer, client: Clien
             "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
             "AIRFLOW_CONN_CLICKHOUSE_DEFAULT": json.dumps(target),
             "LAION_RETRIES": "0",
+            "LAION_RECALL_QUERIES": "10",
             **variables,
         }
         conf = {"dataset": "clip_retrieval", "build_index": False, "deploy_udfs": False, **conf}

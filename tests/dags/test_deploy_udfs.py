@@ -47,8 +47,7 @@ def test_words_find_items_after_a_run_and_deploying_again_changes_nothing(
 
     assert "state=success" in done.stdout, done.stdout + done.stderr
     found = client.query(
-        "SELECT url FROM sample_search "
-        "ORDER BY cosineDistance(image_embedding, encode_text('a cup of coffee')) LIMIT 3"
+        "SELECT url FROM sample_near(q = encode_text('a cup of coffee'), k = 3)"
     ).result_rows
     assert all("/coffee/" in url for (url,) in found)
 

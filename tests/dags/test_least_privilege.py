@@ -31,13 +31,16 @@ def client(clickhouse_server: EmbeddedServer) -> Iterator[Client]:
         yield client
 
 
+HNSW = {"index_kind": "hnsw"}
+
+
 def test_the_loaders_grants_are_enough(run_dag: Run, client: Client, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for shard, rows in enumerate((300, 200)):
         write_little_shard(source, shard, rows)
 
-    done = run_dag({"shards": "0-1", "source": source.as_uri(), "build_index": True})
+    done = run_dag({"shards": "0-1", "source": source.as_uri(), "build_index": True, **HNSW})
 
     assert "state=success" in done.stdout, done.stdout + done.stderr
     assert client.command("SELECT count() FROM clip_retrieval_search") == 500

@@ -45,6 +45,7 @@ class Job:
             "table": self.table,
             "source": self.source_url,
             "build_index": False,
+            "index_kind": "hnsw",
             **params,
         }
         return self.api.trigger(DAG_ID, conf)
@@ -117,6 +118,7 @@ def stack_env(*channels: str) -> dict[str, str]:
     return {
         "AIRFLOW_CONN_LAION_ALERTS": json.dumps(connection),
         "LAION_RETRIES": "1",
+        "LAION_RECALL_QUERIES": "20",
         "LAION_RETRY_DELAY_S": "1",
     }
 

@@ -230,6 +230,7 @@ def rehearse(state: Path, shards: int) -> str:
                 "table": TABLE,
                 "source": source.url,
                 "shards": "all",
+                "index_kind": "hnsw",
                 "index_quantization": "f32",
                 "recall_target": 0.5,
                 "deploy_udfs": False,

@@ -96,10 +96,9 @@ def test_the_sample_is_loaded_and_found_by_words(stack: ComposeStack) -> None:
 
     assert api.wait_for_run("laion_ingest", run_id, RUN_TIMEOUT_S) == "success"
     with stack.clickhouse.client(database="laion") as client:
-        assert client.command("SELECT count() FROM sample_search") == sum(SHARD_ROWS[:2])
-        nearest = (
-            "SELECT caption FROM sample_search "
-            "ORDER BY cosineDistance(image_embedding, encode_text('a sleepy ginger cat')) LIMIT 5"
-        )
+        words = "q = encode_text('a sleepy ginger cat')"
+        every = f"sample_near({words}, k = {sum(SHARD_ROWS)})"
+        assert client.command(f"SELECT count() FROM {every}") == sum(SHARD_ROWS[:2])
+        nearest = f"SELECT caption FROM sample_near({words}, k = 5)"
         captions = [row[0] for row in client.query(nearest).result_rows]
     assert "cat" in " ".join(captions)

@@ -35,7 +35,7 @@ def test_all_shards_good(job: Job, stack: tuple[Stack, StackInfo]) -> None:
     assert sorted((e["name"], e["partition_key"] or "", e["extra"]["table"]) for e in events) == [
         ("laion_base_table", "", job.table),
         *(("laion_base_table", f"{job.table}/{shard}", job.table) for shard in range(3)),
-        ("laion_search_table", "", f"{job.table}_search"),
+        ("laion_search_table", "", f"{job.table}_near"),
     ]
 
 

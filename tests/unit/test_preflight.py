@@ -250,6 +250,37 @@ def test_what_cannot_be_built_is_a_problem_though_the_rows_are_unknown(
     assert "b1 for cosineDistance only" in line(report, "index memory").note
 
 
+def test_how_a_kind_was_chosen_is_told(run: Run, client: Client) -> None:
+    auto = IndexOptions(kind="auto", quantization="auto")
+
+    chosen = line(check_run(replace(run, index=auto), client, OPTIONS), "index memory")
+
+    assert chosen.needed == "exact: none; every row is compared"
+    for kind in ("exact: ", "quantized: ", "hnsw: "):
+        assert kind in chosen.note
+
+
+def test_narrow_tables_need_less_disk_than_rows(run: Run, client: Client) -> None:
+    large = [replace(spec, rows=1_000_000) for spec in run.specs]
+    asked = replace(run, specs=large, vectors=clip_vectors(512))
+
+    needed = {
+        kind: float(
+            line(
+                check_run(
+                    replace(asked, index=IndexOptions(kind=kind, quantization="auto")),
+                    client,
+                    OPTIONS,
+                ),
+                "ClickHouse disk",
+            ).needed.split()[0]
+        )
+        for kind in ("exact", "quantized", "hnsw")
+    }
+
+    assert needed["exact"] < needed["quantized"] < needed["hnsw"]
+
+
 def test_an_index_that_the_server_cannot_hold_is_a_problem(run: Run, client: Client) -> None:
     large = [replace(spec, rows=100_000_000) for spec in run.specs]
     asked = replace(run, specs=large, vectors=clip_vectors(512), server_memory_bytes=8 * 10**9)
@@ -263,7 +294,7 @@ def test_an_index_that_the_server_cannot_hold_is_a_problem(run: Run, client: Cli
 def test_a_table_that_the_servers_disks_cannot_hold_is_a_problem(
     run: Run, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(target, "free_disk_bytes", lambda client: 1000)
+    monkeypatch.setattr(server_module, "free_disk_bytes", lambda client: 1000)
 
     with pytest.raises(PreflightFailed, match="ClickHouse disk: needs"):
         check_run(run, client, OPTIONS).check()
@@ -272,7 +303,7 @@ def test_a_table_that_the_servers_disks_cannot_hold_is_a_problem(
 def test_shards_that_are_replaced_need_no_more_disk(
     run: Run, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(target, "free_disk_bytes", lambda client: 1000)
+    monkeypatch.setattr(server_module, "free_disk_bytes", lambda client: 1000)
     monkeypatch.setattr(
         preflight, "rows_by_shard", lambda client, table: {0: ROWS, 1: ROWS, 2: ROWS}
     )
@@ -308,7 +339,7 @@ def test_all_problems_are_told_at_once(
 ) -> None:
     for shard in range(3):
         (shard_directory / "metadata" / f"metadata_{shard}.parquet").unlink()
-    monkeypatch.setattr(target, "free_disk_bytes", lambda client: 1000)
+    monkeypatch.setattr(server_module, "free_disk_bytes", lambda client: 1000)
     monkeypatch.setattr(target, "missing_grants", lambda client: ["ALTER TABLE"])
 
     with pytest.raises(PreflightFailed) as caught:

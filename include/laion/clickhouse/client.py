@@ -21,6 +21,7 @@ from laion.errors import (
     ClickHouseDatabaseMissing,
     ClickHouseError,
     ClickHouseUnreachable,
+    TableGone,
 )
 
 __all__ = [
@@ -39,6 +40,7 @@ DRIVER_ERRORS = (DriverError, HTTPError, OSError)
 
 AUTH_FAILED_CODES = frozenset({192, 193, 194, 516})
 DATABASE_MISSING_CODES = frozenset({81})
+TABLE_GONE_CODES = frozenset({60, 218})  # UNKNOWN_TABLE, TABLE_IS_DROPPED
 ACCESS_DENIED_CODES = frozenset({497})
 BUSY_CODES = frozenset(
     {
@@ -127,7 +129,8 @@ def as_typed_error(error: Exception, doing: str) -> ClickHouseError:
             f"ClickHouse does not answer while asked to {doing}; check host, port and TLS of the "
             f"Airflow connection and that the server is up. {text}"
         )
-    return ClickHouseError(f"ClickHouse failed to {doing}: {text}")
+    kind = TableGone if code in TABLE_GONE_CODES else ClickHouseError
+    return kind(f"ClickHouse failed to {doing}: {text}")
 
 
 def _as_json(value: Any) -> Any:

@@ -59,3 +59,10 @@ def ensure_distributed(client: Client, table: str) -> None:
                 literals={"shards_cluster": quote_identifier(shards)},
             )
         )
+
+
+def drop_distributed(client: Client, table: str) -> None:
+    """Drop `<table>_all`, if this package made one."""
+    if get_settings().clickhouse_cluster:
+        with typed_errors(f"drop {table}_all"):
+            client.command(statement("drop_table", table=f"{table}_all"))

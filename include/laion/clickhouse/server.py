@@ -35,6 +35,7 @@ class ServerFacts:
     """What a ClickHouse server says of itself; None where it does not tell.
 
     `codec_setting` is the setting by which it allows the codec Quantized; None where it has none.
+    `free_bytes` are of its disks.
     """
 
     version: str
@@ -42,6 +43,7 @@ class ServerFacts:
     index_cache_bytes: int | None
     threads: int
     codec_setting: str | None = None
+    free_bytes: int | None = None
 
     @property
     def is_old(self) -> bool:
@@ -66,6 +68,7 @@ def inspect_server(client: Client, memory_bytes: int | None = None) -> ServerFac
         index_cache_bytes=_whole(figures.get("vector_similarity_index_cache_size")),
         threads=threads,
         codec_setting=read_codec_setting(client),
+        free_bytes=free_disk_bytes(client),
     )
 
 

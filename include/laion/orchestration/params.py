@@ -9,8 +9,13 @@ from typing import Any, Self
 
 from airflow.sdk import Param
 
-from laion.clickhouse.search_table.kinds import OFFERS, offered_metrics, offered_quantizations
-from laion.clickhouse.search_table.plan import FIRST_KIND, IndexOptions
+from laion.clickhouse.search_table.kinds import (
+    AUTO,
+    offered_kinds,
+    offered_metrics,
+    offered_quantizations,
+)
+from laion.clickhouse.search_table.plan import IndexOptions
 from laion.datasets import check_profiles, profile_names
 from laion.errors import UnknownParam
 from laion.shards import SHARD_NUMBERS_PATTERN, SHARDS_PATTERN
@@ -73,16 +78,18 @@ def ingest_params() -> dict[str, Param]:
             True,
             type="boolean",
             title="Build the search table",
-            description="Build '<table>_search' with a vector index when all shards are in.",
+            description="Build what searches by '<table>_near' when all shards are in.",
         ),
         "index_kind": Param(
-            FIRST_KIND,
+            AUTO,
             type="string",
-            enum=list(OFFERS),
+            enum=offered_kinds(),
             title="Kind of search table",
-            description="'hnsw': graphs in the server's memory, the quickest to search. "
-            "'quantized': a short code of each vector, all of them compared; needs no memory, and "
-            "an experimental codec of ClickHouse 26.7 or later.",
+            description="'exact': no index, every vector is compared. 'quantized': a short code of "
+            "each vector, all of them compared; needs no memory, and an experimental codec of "
+            "ClickHouse 26.7 or later, on which searches depend and data does not. 'hnsw': graphs "
+            "in the server's memory, the quickest to search, and long to build. 'auto' chooses by "
+            "rows, memory, disk and cores, and its log says why.",
         ),
         "index_metric": Param(
             "cosineDistance",
@@ -96,8 +103,9 @@ def ingest_params() -> dict[str, Param]:
             type="string",
             enum=offered_quantizations(),
             title="Index quantization",
-            description="How vectors are kept inside the index; 'auto' is the finest of 'bf16', "
-            "'i8' and 'b1' that the server's memory holds.",
+            description="How vectors are kept inside the index. 'auto' is 'turboquant' for the "
+            "kind 'quantized', and for 'hnsw' the finest of 'bf16', 'i8' and 'b1' that the "
+            "server's memory holds.",
         ),
         "recall_target": Param(
             0.95,

@@ -11,15 +11,15 @@ from typing import Any, cast
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
 
-from laion.clickhouse.identifiers import search_table
+from laion.clickhouse.identifiers import near_view
 from laion.clickhouse.schema import ensure_ledger
 from laion.clickhouse.search_table.build import (
     begin_build,
     build_bucket,
     held_rows,
     publish_build,
-    read_in_use,
 )
+from laion.clickhouse.search_table.in_use import read_in_use
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import BuildPlan, BuildState
@@ -88,7 +88,7 @@ def publish() -> dict[str, Any]:
     """
     with _builds() as (builds, request):
         own, is_in_use = _own_build(builds)
-        tell(SEARCH_TABLE, table=search_table(request.table), dataset=request.dataset)
+        tell(SEARCH_TABLE, table=near_view(request.table), dataset=request.dataset)
         rows = held_rows(builds, own) if is_in_use else publish_build(builds, own)
     return {"rows": rows, "check": kind_of(own.options).check(request.table, own, rows)}
 

@@ -29,7 +29,7 @@ def check_run(run: Run, client: Client, options: DownloadOptions) -> Report:
         lines += [source.check_files(run, survey), source.check_columns(run, survey, options)]
         lines += [source.check_rows(run, survey, rows), source.bytes_to_fetch(survey)]
         lines += [*check_staging(run, survey, client), *target.check_base_table(run, client)]
-    lines += [target.check_version(run, server), target.check_disk(run, client, rows, held)]
+    lines += [target.check_version(run, server), target.check_disk(run, client, server, rows, held)]
     lines += target.check_index(run, server, {**held, **rows})
     lines += [*target.check_settings(client), target.check_grants(client)]
     return Report(tuple(lines), survey)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from laion.clickhouse.client import Client
 from laion.clickhouse.derived import check_publishable
 from laion.clickhouse.identifiers import search_table
+from laion.clickhouse.search_table.kinds import kind_of
+from laion.clickhouse.search_table.kinds.kind import SizedPlan
 from laion.clickhouse.search_table.sizing import plan_index
 from laion.clickhouse.server import (
     ServerFacts,
-    free_disk_bytes,
     limiting_settings,
     missing_grants,
     too_old,
@@ -46,15 +48,23 @@ def check_version(run: Run, server: ServerFacts) -> Line:
     return Line("server", "", found, Verdict.PROBLEM, too_old(server))
 
 
-def check_disk(run: Run, client: Client, rows: dict[int, int | None], held: dict[int, int]) -> Line:
+def check_disk(
+    run: Run,
+    client: Client,
+    server: ServerFacts,
+    rows: dict[int, int | None],
+    held: dict[int, int],
+) -> Line:
     """Compare free disk with what is new: a shard that is replaced needs no more than before."""
-    free = free_disk_bytes(client)
+    free = server.free_bytes
     per_row = run.row_bytes + METADATA_ROW_BYTES
     table = sum(max(0, (count or 0) - held.get(n, 0)) for n, count in rows.items()) * per_row
     needed, parts = table, f"{format_gb(table)} for the table"
-    if run.index is not None:
-        needed += sum(count or 0 for count in {**held, **rows}.values()) * per_row
-        parts = f"{format_gb(needed)} for table and search table, without the index"
+    if (plan := _planned(run, server, {**held, **rows})) is not None:
+        needed += plan.estimate.disk_bytes
+        if kind_of(plan.options).copies_rows:
+            needed += sum(count or 0 for count in {**held, **rows}.values()) * per_row
+        parts = f"{format_gb(needed)} for table and search table"
     if free is None:
         return Line(
             "ClickHouse disk", parts, "not told", Verdict.WARNING, "The user may not read it."
@@ -92,14 +102,26 @@ def check_index(run: Run, server: ServerFacts, rows: Mapping[int, int | None]) -
         return
     if not total:
         return
-    needs, quantization = plan.estimate, plan.options.quantization
-    needed = (
-        f"{format_gb(needs.memory_bytes)} as {quantization}"
-        if needs.memory_bytes
-        else f"none; {format_gb(needs.disk_bytes)} of disk as {quantization}"
-    )
-    notes = " ".join(plan.notes)
-    yield Line("index memory", needed, memory, Verdict.WARNING if notes else Verdict.OK, notes)
+    needs, kind = plan.estimate, plan.options.kind
+    if needs.memory_bytes:
+        needed = f"{format_gb(needs.memory_bytes)} as {plan.options.quantization}"
+    elif needs.disk_bytes:
+        needed = f"none; {format_gb(needs.disk_bytes)} of disk as {plan.options.quantization}"
+    else:
+        needed = "none; every row is compared"
+    note = " ".join(filter(None, (plan.choice, *plan.notes)))
+    verdict = Verdict.WARNING if plan.notes else Verdict.OK
+    yield Line("index memory", f"{kind}: {needed}", memory, verdict, note)
+
+
+def _planned(run: Run, server: ServerFacts, rows: Mapping[int, int | None]) -> SizedPlan | None:
+    """Return what the search table is to be; None without one that can be."""
+    total = sum(count or 0 for count in rows.values())
+    if run.index is None or not total:
+        return None
+    with suppress(BadRequest, IndexTooLarge, ServerTooOld):
+        return plan_index(total, run.dimensions, run.index, server)
+    return None
 
 
 def check_settings(client: Client) -> Iterator[Line]:

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from laion.clickhouse.client import Client, read_rows, typed_errors
 from laion.clickhouse.identifiers import IDENTIFIER_PATTERN
-from laion.clickhouse.search_table.build import plan_of
-from laion.clickhouse.search_table.search import Filters, Hit, SearchResult, Target, search
+from laion.clickhouse.search_table.filters import Filters
+from laion.clickhouse.search_table.in_use import plan_of
+from laion.clickhouse.search_table.search import Hit, SearchResult, Target, search
 from laion.columns import FILTERED, NUMBER, SHOWN, TEXT, Column
 from laion.errors import BadRequest, ClickHouseBusy, ClickHouseError, TableMismatch
 from laion.vectors import IMAGE
@@ -28,7 +29,10 @@ MAX_VALUES = 20
 
 
 class Asked(BaseModel):
-    """The query string of a search but for its filters. `like` is a row to find more of."""
+    """The query string of a search but for its filters.
+
+    `like` is a row to find more of, `distinct` leaves out copies.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,6 +43,7 @@ class Asked(BaseModel):
     column: str = Field(IMAGE, pattern=f"^{IDENTIFIER_PATTERN}$")
     method: Literal["index", "exact", "both"] = "index"
     limit: int = Field(24, ge=1, le=MAX_LIMIT)
+    distinct: bool = False
 
     def filters(self) -> Filters:
         own = Asked.model_fields
@@ -48,6 +53,8 @@ class Asked(BaseModel):
 def _field(column: Column) -> tuple[Any, Any]:
     """Return the type and the default of a filter in the query string."""
     assert column.filter is not None
+    if column.filter.contains:
+        return str, Field("", max_length=MAX_WORDS_CHARS)
     if column.type is TEXT:
         return list[str], Field([], max_length=MAX_VALUES)
     kind = float if column.type is NUMBER else int
@@ -190,6 +197,7 @@ def _search(client: Client, request: Asked, target: Target, method: str) -> Sear
             column=request.column,
             limit=request.limit,
             filters=request.filters(),
+            distinct=request.distinct,
             exact=method == "exact",
         )
 

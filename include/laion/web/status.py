@@ -38,7 +38,7 @@ class SearchTable:
     """The search table in use, and the newest build if that is another one.
 
     `stale` are shards that were published again, or of which rows were deleted, since it was built;
-    `bytes` is the size of its indexes.
+    `bytes` is the size of its indexes; `chosen` says how `auto` chose the kind.
     """
 
     build_id: str
@@ -47,6 +47,7 @@ class SearchTable:
     left_out: int
     bytes: int
     index: str
+    chosen: str
     buckets: int
     stale: list[int]
     recall: list[Recall]
@@ -90,8 +91,9 @@ def read_search_table(client: Client, table: str) -> SearchTable | None:
         left_out=sum(bucket["left_out"] for bucket in used),
         bytes=sum(bucket["index_bytes"] for bucket in used),
         index=kind_of(plan.options).describe(plan.options) if plan else "",
+        chosen=plan.chosen if plan else "",
         buckets=len(used),
-        stale=_stale(client, table, sources) if published else [],
+        stale=_stale(client, table, sources) if plan and not kind_of(plan.options).is_live else [],
         recall=_recall(client, table, plan) if plan else [],
         newer_state=newest["last_state"] if newest is not published else "",
         buckets_done=sum(

@@ -17,6 +17,7 @@ from laion.errors import (
     ClickHouseDatabaseMissing,
     ClickHouseError,
     ClickHouseUnreachable,
+    TableGone,
 )
 from tests.embedded_server import EmbeddedServer
 from tests.unit.mirrors import unused_url
@@ -56,7 +57,7 @@ def test_an_unknown_table_is_an_error_of_clickhouse_with_its_name(client: Client
         typed_errors("count it"),
     ):
         client.command("SELECT count() FROM no_such_table")
-    assert type(caught.value) is ClickHouseError
+    assert type(caught.value) is TableGone
     assert not caught.value.retryable
 
 

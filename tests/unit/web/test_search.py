@@ -191,7 +191,7 @@ class TestMethods:
             nonlocal asked
             if "text" in options["parameters"]:
                 asked += 1
-                options["settings"] = {**options["settings"], "max_memory_usage": 1}
+                options["settings"] = {"max_memory_usage": 1}
             return query(text, **options)
 
         monkeypatch.setattr(searched, "query", with_little_memory)

@@ -7,7 +7,6 @@ of each kind is made of is in `kinds`.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -17,11 +16,11 @@ from laion.clickhouse.client import Client, read_rows, typed_errors
 from laion.clickhouse.cluster import sync_replica
 from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.identifiers import search_table
-from laion.clickhouse.schema import read_identity, table_comment
+from laion.clickhouse.schema import read_identity
+from laion.clickhouse.search_table.in_use import check_view_names, read_in_use, read_state
 from laion.clickhouse.search_table.kinds import OFFERS, kind_of, load_kind
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import (
-    FIRST_KIND,
     BucketStage,
     BucketState,
     BuildPlan,
@@ -30,9 +29,10 @@ from laion.clickhouse.search_table.plan import (
 )
 from laion.clickhouse.search_table.profiles import read_profile
 from laion.clickhouse.search_table.sizing import format_plan, plan_index
+from laion.clickhouse.search_table.views import publish_views
 from laion.clickhouse.server import read_server
 from laion.clickhouse.statements import statement
-from laion.errors import IndexBuildFailed, SearchTableInUse, TableMismatch
+from laion.errors import IndexBuildFailed, SearchTableInUse
 from laion.shards import HeldShard
 
 log = logging.getLogger(__name__)
@@ -57,13 +57,14 @@ def begin_build(
     server = read_server(client, memory_bytes)
     vectors = read_identity(client, table).vectors
     check_replaceable(client, table)
+    check_view_names(client, table, vectors)
     sources = builds.sources()
     rows = sum(source.rows for source in sources)
     if not rows:
         raise IndexBuildFailed(f"table {table!r} has no rows; load at least one shard first")
-    sized = plan_index(rows, vectors, options, server)
-    log.info("%s", format_plan(sized, rows, server.threads))
     in_use = read_in_use(client, table)
+    sized = plan_index(rows, vectors, options, server, in_use.options.kind if in_use else "")
+    log.info("%s", format_plan(sized, rows, server.threads))
     per_bucket = _shards_per_bucket(sources[-1].shard + 1, rows, options, in_use)
     by_bucket: Sources = {}
     for source in sources:
@@ -76,6 +77,7 @@ def begin_build(
         shards_per_bucket=per_bucket,
         buckets=tuple(by_bucket),
         options=replace(sized.options, buckets=0, min_bucket_rows=0),
+        chosen=sized.choice,
     )
     own, state = builds.of_run()
     is_over = own is not None and in_use is not None and own.build_id == in_use.build_id
@@ -90,7 +92,7 @@ def begin_build(
     root = alike.root if alike else holder.build_id
     plan = replace(plan, build_id=holder.build_id, root=root)
     with builds.holding(plan.build_id):
-        _drop_abandoned(builds, plan, in_use)
+        _drop_abandoned(builds, plan)
         kind.create(client, table, plan)
         builds.append(plan.build_id, BuildState.PLANNED, plan)
         if alike is not None and not kind.can_take_over(client, table, plan):
@@ -177,14 +179,13 @@ def publish_build(builds: Builds, plan: BuildPlan) -> int:
                     "not accepted; clear `build_index` and what follows it"
                 )
             check_replaceable(client, table)
-            profiles = {
-                vector: read_profile(client, table, vector, plan) for vector in plan.vectors
-            }
-            kind.publish(client, table, plan, profiles)
-        for other in _marked(client, table):
-            if other.build_id != plan.build_id:
-                kind_of(other.options).retire(client, table, other)
-        _drop_abandoned(builds, None, plan)
+        # All of it can have been begun already.
+        kind.publish(client, table, plan)
+        profiles = {vector: read_profile(client, table, vector, plan) for vector in plan.vectors}
+        publish_views(client, table, plan, profiles)
+        for other in OFFERS.keys() - {plan.options.kind}:
+            load_kind(other).retire(client, table)
+        _drop_abandoned(builds, plan)
         builds.append(plan.build_id, BuildState.PUBLISHED)
     return held_rows(builds, plan)
 
@@ -192,45 +193,6 @@ def publish_build(builds: Builds, plan: BuildPlan) -> int:
 def held_rows(builds: Builds, plan: BuildPlan) -> int:
     """Return the rows of a build."""
     return sum(bucket.rows for bucket in builds.buckets(plan.build_id).values())
-
-
-def read_in_use(client: Client, table: str) -> BuildPlan | None:
-    """Return what the search table of a base table was built by; None when there is none.
-
-    Raises TableMismatch when it was not made by this package.
-    """
-    return next(iter(_marked(client, table)), None)
-
-
-def _marked(client: Client, table: str) -> list[BuildPlan]:
-    """Return the builds that are in use; two while one of another kind is being put in place.
-
-    Until its marker is gone, the one that was in use still is, unless it is of the first kind.
-    """
-    found = []
-    for name in reversed(OFFERS):
-        marker = load_kind(name).marker(table)
-        comment = table_comment(client, marker)
-        if comment is None:
-            continue
-        try:
-            found.append(plan_of(marker, comment))
-        except TableMismatch:
-            # Only the name that was always ours is refused: others may have it for their own.
-            if name == FIRST_KIND:
-                raise
-    return found
-
-
-def plan_of(name: str, comment: str) -> BuildPlan:
-    """Return the plan in a search table's comment. Raises TableMismatch when there is none."""
-    try:
-        return BuildPlan.from_json(json.dumps(json.loads(comment)["laion"]["build"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise TableMismatch(
-            f"table {name!r} exists and was not made by this package; it is left alone. Rename "
-            "it, or choose another name with the param `table`."
-        ) from error
 
 
 def check_replaceable(client: Client, table: str) -> None:
@@ -311,13 +273,15 @@ def _sources_of(builds: Builds, plan: BuildPlan, bucket: int) -> tuple[HeldShard
     return tuple(source for source in builds.sources() if first <= source.shard <= last)
 
 
-def _drop_abandoned(builds: Builds, plan: BuildPlan | None, in_use: BuildPlan | None) -> None:
-    """Drop the tables that builds have made, but for those of a plan and of the one in use."""
-    client, table, wanted = builds.client, builds.table, set[str]()
-    if plan is not None:
-        wanted |= kind_of(plan.options).tables(table, plan, in_use=False)
-    if in_use is not None:
-        wanted |= kind_of(in_use.options).tables(table, in_use, in_use=True)
+def _drop_abandoned(builds: Builds, plan: BuildPlan) -> None:
+    """Drop the tables that builds have made, but for those of a plan and of what is searched.
+
+    That is the build in use, and any other of which a view is still, or already.
+    """
+    client, table = builds.client, builds.table
+    wanted = kind_of(plan.options).tables(table, plan, in_use=False)
+    for searched in read_state(client, table).plans:
+        wanted |= kind_of(searched.options).tables(table, searched, in_use=True)
     with typed_errors("drop what earlier builds have left"):
         made = read_rows(client, "build_tables", table=table, search=search_table(table))
         for name in (row["name"] for row in made if row["name"] not in wanted):

@@ -42,7 +42,10 @@ class IndexOptions:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """What a build makes. `root` is the build whose standing queries measure its recall."""
+    """What a build makes. `root` is the build whose standing queries measure its recall.
+
+    `chosen` says how `auto` chose the kind; empty where it was asked for.
+    """
 
     build_id: str
     root: str
@@ -50,6 +53,7 @@ class BuildPlan:
     shards_per_bucket: int
     buckets: tuple[int, ...]
     options: IndexOptions
+    chosen: str = ""
 
     @property
     def layout(self) -> tuple[object, ...]:
@@ -59,9 +63,10 @@ class BuildPlan:
     def to_json(self) -> str:
         return json.dumps({**self.__dict__, "options": self.options.to_json()})
 
-    def as_comment(self, table: str) -> str:
-        """Return the comment of what is in use, which says how it was built from a base table."""
-        return json.dumps({"laion": {"search_of": table, "build": json.loads(self.to_json())}})
+    def as_comment(self, table: str, note: str = "") -> str:
+        """Return the comment of what a build made of a base table, after a note to people."""
+        facts = {"laion": {"search_of": table, "build": json.loads(self.to_json())}}
+        return json.dumps({"note": note, **facts} if note else facts)
 
     @classmethod
     def from_json(cls, text: str) -> Self:

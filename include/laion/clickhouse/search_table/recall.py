@@ -1,56 +1,65 @@
 """The recall gate: what searches of a new search table find, of what they should find.
 
-Standing queries that are no rows of the searched column are answered exactly and by the index. The
-cheapest search settings that reach the target are stored for searches to use; when none does, the
+Standing queries that are no rows of the searched column are answered exactly and by the index. One
+half of each kind of query chooses the cheapest search settings that reach the target, the other
+half says what these find. Searches use the settings that satisfy every kind; when none do, the
 build is rejected and the table in use stays.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-import time
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean, stdev
 
 import numpy as np
 
-from laion.clickhouse.client import Client, insert_rows, read_rows, typed_errors
+from laion.clickhouse.client import insert_rows, typed_errors
 from laion.clickhouse.search_table.kinds import kind_of
-from laion.clickhouse.search_table.kinds.kind import Kind, Question, SearchProfile
+from laion.clickhouse.search_table.kinds.kind import SearchProfile
 from laion.clickhouse.search_table.lease import Builds
 from laion.clickhouse.search_table.plan import BuildPlan, BuildState
+from laion.clickhouse.search_table.probe import Asked, Probe
 from laion.clickhouse.search_table.profiles import stored_knobs
-from laion.clickhouse.search_table.search import as_parameter
 from laion.clickhouse.search_table.standing_queries import KINDS, StandingQuery, standing_queries
-from laion.clickhouse.statements import statement
-from laion.errors import IndexBuildFailed, RecallTooLow
+from laion.clickhouse.search_table.truth import (
+    Truth,
+    affordable_queries,
+    choose_buckets,
+    ground_truth,
+)
+from laion.errors import RecallTooLow
 
 log = logging.getLogger(__name__)
 
-TRUTH_DEPTH = 128
-"""Exact neighbours kept per query and bucket: 100, the excluded ones, and some for ties."""
-TIE = 1e-6
-"""Distances closer than this count as equal; float32 resolves about 1e-7 near 1."""
 EXACT_QUERIES = 10
 EXACT_BUDGET_S = 20.0
 """Brute force is timed on up to so many queries, and for so long."""
-
-Truth = list[tuple[float, int]]
-ByKind = dict[str, list[float]]
+ONE_SIDED_95 = 1.645
+"""Standard errors below a mean that 95 % of samples' means are above."""
 
 
 @dataclass(frozen=True)
 class Recall:
-    """What one kind of query finds in one column with one profile; latencies are the client's."""
+    """What one kind of query finds in one column with the profile that searches use.
+
+    `low` is the lower 95 % bound of `at_10`, `own_profile` the cheapest by which this kind alone
+    reaches the target, or `profile` when none does. Latencies are the client's, `read_bytes` a
+    search's mean.
+    """
 
     column: str
     kind: str
     profile: SearchProfile
+    own_profile: SearchProfile
     queries: int
     at_10: float
+    low: float
     at_100: float
+    read_bytes: int
     ann_ms: tuple[float, float, float]
     exact_ms: tuple[float, float, float]
 
@@ -61,14 +70,15 @@ def measure_recall(
     """Measure a build, choose its search settings and accept it.
 
     `queries` are asked of each kind and column; `budget` bounds the exact distances computed: when
-    all rows would take more, some buckets are left out of the measurement.
+    all rows would take more, fewer are asked, and some buckets left out of the measurement.
     Raises RecallTooLow, IndexBuildFailed when a search does not use the index, IndexBuildLost,
     ClickHouseError.
     """
     client, kind = builds.client, kind_of(plan.options)
     searched = kind.place(builds.table, plan, in_use=False)
     with builds.holding(plan.build_id), typed_errors(f"measure the recall of {searched}"):
-        asked = standing_queries(client, builds.table, searched, plan, queries)
+        count = affordable_queries(builds, plan, queries, budget)
+        asked = standing_queries(client, builds.table, searched, plan, count)
         covered, sample = choose_buckets(builds, plan, sum(map(len, asked.values())), budget)
         results: list[Recall] = []
         for column, column_queries in asked.items():
@@ -94,100 +104,29 @@ def measure_recall(
 
 def format_recall(results: Sequence[Recall], sample: float) -> str:
     """Return what was measured as lines of text."""
-    lines = [
-        f"{r.column}, {r.queries} {r.kind} queries: recall@10 {r.at_10:.3f}, @100 {r.at_100:.3f} "
-        f"with {r.profile}; p50 {r.ann_ms[0]:.1f} ms, by brute force {r.exact_ms[0]:.1f} ms"
-        for r in results
-    ]
+    lines = []
+    for r in results:
+        alone = f" ({r.own_profile} is enough for these alone)"
+        lines.append(
+            f"{r.column}, {r.queries} {r.kind} queries: recall@10 {r.at_10:.3f} (at least "
+            f"{r.low:.3f} with 95 % confidence), @100 {r.at_100:.3f} with {r.profile}"
+            f"{alone if r.own_profile != r.profile else ''}; p50 {r.ann_ms[0]:.1f} ms and "
+            f"{r.read_bytes / 1e6:,.1f} MB read, by brute force {r.exact_ms[0]:.1f} ms"
+        )
     if sample < 1:
         lines.append(f"Measured on {sample:.0%} of the rows; LAION_RECALL_BUDGET sets how many.")
     return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class Probe:
-    """Asks one column of a search table, or only some of its buckets, for the nearest rows.
+def lower_bound(recalls: Sequence[float]) -> float:
+    """Return the lower one-sided 95 % bound of the mean of a sample, by its standard error.
 
-    `base` is the base table, `place` where the search table is searched.
+    Of a single value that is the value: nothing is known of how values differ.
     """
-
-    client: Client
-    base: str
-    place: str
-    column: str
-    plan: BuildPlan
-    buckets: tuple[int, ...] | None = None
-
-    @property
-    def kind(self) -> Kind:
-        return kind_of(self.plan.options)
-
-    def nearest(
-        self, vector: Sequence[float], limit: int, profile: SearchProfile | None
-    ) -> list[tuple[int, float]]:
-        """Return (id, distance), nearest first; exact without a profile."""
-        return [(row[0], row[1]) for row in self._ask("", vector, limit, profile)]
-
-    def check_uses_index(self, vector: Sequence[float]) -> None:
-        """Raise IndexBuildFailed unless the server answers by the column's index.
-
-        It does not where the index is of another metric; then the search is exact, finds
-        everything, and reads every row.
-        """
-        explained = self._ask("EXPLAIN indexes = 1 ", vector, 10, self.kind.ladder[0])
-        lines = [row[0] for row in explained]
-        if not self.kind.is_used(lines, self.column):
-            raise IndexBuildFailed(
-                f"{self.place}: a search of {self.column} by {self.plan.options.metric} does not "
-                "use the index, but reads every row; the search table in use stays. The server's "
-                "plan is:\n" + "\n".join(lines)
-            )
-
-    def _ask(
-        self, explain: str, vector: Sequence[float], limit: int, profile: SearchProfile | None
-    ) -> Sequence[Sequence[Any]]:
-        listed = ", ".join(f"'{bucket}'" for bucket in self.buckets or ())
-        question = Question(
-            columns="id",
-            vector=self.column,
-            target="{target:Array(Float32)}",
-            conditions=[f"_partition_id IN ({listed})"] if listed else [],
-        )
-        return self.client.query(
-            explain + self.kind.search(self.base, self.place, self.plan, question, profile),
-            parameters={"target": as_parameter(vector), "limit": limit},
-            settings=profile.settings() if profile else dict(self.kind.exact_settings),
-        ).result_rows
-
-    def distances(self, vector: Sequence[float], ids: Sequence[int]) -> dict[int, float]:
-        """Return the exact distances of some rows."""
-        distance = f"{self.plan.options.metric}({self.column}, {{target:Array(Float32)}})"
-        table = self.kind.table_of(self.place, self.column)
-        result = self.client.query(
-            f"SELECT id, {distance} FROM {table} WHERE id IN {{ids:Array(Int64)}}",
-            parameters={"target": as_parameter(vector), "ids": ids},
-        )
-        return {row[0]: row[1] for row in result.result_rows}
-
-
-def recall_of(
-    found: Sequence[int], truth: Truth, k: int, look_up: Callable[[list[int]], dict[int, float]]
-) -> float:
-    """Return the share of the `k` nearest that was found; equally near rows are as good.
-
-    `truth` is (distance, id), nearest first, at least `k` long unless the table is smaller.
-    `look_up` returns exact distances; it is asked only when ties go on behind the truth's end.
-    """
-    wanted = min(k, len(truth))
-    if not wanted:
-        return 1.0
-    limit = truth[wanted - 1][0] + TIE
-    near = {row_id for distance, row_id in truth[: bisect_right(truth, (limit, 2**63))]}
-    hits = sum(row_id in near for row_id in found[:k])
-    unknown = [row_id for row_id in found[:k] if row_id not in near]
-    if unknown and truth[-1][0] <= limit:
-        hits += sum(distance <= limit for distance in look_up(unknown).values())
-    return min(hits, wanted) / wanted
+    if len(recalls) < 2:
+        return fmean(recalls)
+    error = stdev(recalls) / math.sqrt(len(recalls))
+    return max(0.0, fmean(recalls) - ONE_SIDED_95 * error)
 
 
 def _tune(
@@ -195,63 +134,62 @@ def _tune(
 ) -> list[Recall]:
     """Return the recall of each kind with the first profile by which all reach the target.
 
-    When none does, with the profile by which the worst kind did best.
+    On the half that chooses and on the half that is reported. When none does, with the profile by
+    which the worst kind did best.
     """
-    if queries:
-        probe.nearest(
-            queries[0].vector, 10, probe.kind.ladder[0]
-        )  # Reads the index into the server's cache.
-    best: tuple[float, SearchProfile, ByKind, ByKind] | None = None
-    for profile in probe.kind.ladder:
-        at_10, seconds = ask(probe, queries, truth, 10, profile)
-        worst = min((float(np.mean(values)) for values in at_10.values()), default=1.0)
-        if best is None or worst > best[0]:
-            best = worst, profile, at_10, seconds
+    if not queries:
+        return []
+    ladder = probe.kind.ladder
+    probe.ask(queries[0].vector, 10, ladder[0])  # Reads the index into the server's cache.
+    choosing, judging = _halves(queries)
+    own: dict[str, SearchProfile] = {}
+    best: tuple[float, SearchProfile, dict[str, Asked]] | None = None
+    for profile in ladder:
+        asked = probe.ask_all(choosing, truth, 10, profile)
+        means = {kind: fmean(one.recalls) for kind, one in asked.items()}
+        for kind, mean in means.items():
+            if mean >= target:
+                own.setdefault(kind, profile)
+        worst = min(means.values())
+        if worst >= target or profile is ladder[-1] or best is None or worst > best[0]:
+            judged = probe.ask_all(judging, truth, 10, profile)
+            worst = min(worst, *(fmean(one.recalls) for one in judged.values()))
+            if best is None or worst > best[0]:
+                best = worst, profile, judged
         if worst >= target:
             break
         log.info("%s: recall@10 %.3f with %s", probe.column, worst, profile)
     assert best is not None
-    _, profile, at_10, seconds = best
-    at_100 = ask(probe, queries, truth, 100, profile)[0]
+    _, profile, judged = best
+    at_100 = probe.ask_all(judging, truth, 100, profile)
     exact = _percentiles(_time_exact(probe, queries))
     return [
         Recall(
             column=probe.column,
             kind=kind,
             profile=profile,
-            queries=len(at_10[kind]),
-            at_10=float(np.mean(at_10[kind])),
-            at_100=float(np.mean(at_100[kind])),
-            ann_ms=_percentiles(seconds[kind]),
+            own_profile=own.get(kind, profile),
+            queries=len(judged[kind].recalls),
+            at_10=fmean(judged[kind].recalls),
+            low=lower_bound(judged[kind].recalls),
+            at_100=fmean(at_100[kind].recalls),
+            read_bytes=round(fmean(judged[kind].read_bytes)),
+            ann_ms=_percentiles(judged[kind].seconds),
             exact_ms=exact,
         )
         for kind in KINDS
-        if kind in at_10
+        if kind in judged
     ]
 
 
-def ask(
-    probe: Probe,
-    queries: list[StandingQuery],
-    truth: dict[int, Truth],
-    k: int,
-    profile: SearchProfile,
-) -> tuple[ByKind, ByKind]:
-    """Ask every query of the index; return the recall@k, and the seconds, of each by kind."""
-    recalls: ByKind = {}
-    seconds: ByKind = {}
-    for query in queries:
-        began = time.perf_counter()
-        nearest = probe.nearest(query.vector, k + len(query.excluded), profile)
-        seconds.setdefault(query.kind, []).append(time.perf_counter() - began)
-        found = [row_id for row_id, _ in nearest if row_id not in query.excluded]
-
-        def look_up(ids: list[int], query: StandingQuery = query) -> dict[int, float]:
-            return probe.distances(query.vector, ids)
-
-        recall = recall_of(found, truth[query.number], k, look_up)
-        recalls.setdefault(query.kind, []).append(recall)
-    return recalls, seconds
+def _halves(queries: Sequence[StandingQuery]) -> tuple[list[StandingQuery], list[StandingQuery]]:
+    """Return every other query of each kind, and the others; a single one is in both."""
+    choosing, judging = [], []
+    for kind in KINDS:
+        of_kind = [query for query in queries if query.kind == kind]
+        choosing += of_kind[::2]
+        judging += of_kind[1::2] or of_kind
+    return choosing, judging
 
 
 def _time_exact(probe: Probe, queries: list[StandingQuery]) -> list[float]:
@@ -259,9 +197,7 @@ def _time_exact(probe: Probe, queries: list[StandingQuery]) -> list[float]:
     for query in queries[:EXACT_QUERIES]:
         if sum(seconds) > EXACT_BUDGET_S:
             break
-        began = time.perf_counter()
-        probe.nearest(query.vector, 10, None)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(probe.ask(query.vector, 10, None).seconds)
     return seconds
 
 
@@ -271,82 +207,6 @@ def _percentiles(seconds: list[float]) -> tuple[float, float, float]:
         return 0.0, 0.0, 0.0
     p50, p95, p99 = 1000 * np.percentile(seconds, (50, 95, 99))
     return float(p50), float(p95), float(p99)
-
-
-def choose_buckets(
-    builds: Builds, plan: BuildPlan, queries: int, budget: int
-) -> tuple[tuple[int, ...], float]:
-    """Return the buckets to measure, as many as the budget allows, and their share of the rows."""
-    states = builds.buckets(plan.build_id)
-    total = sum(states[bucket].rows for bucket in plan.buckets)
-    chosen: list[int] = []
-    rows = 0
-    for bucket in plan.buckets:
-        if chosen and (rows + states[bucket].rows) * queries > budget:
-            break
-        chosen.append(bucket)
-        rows += states[bucket].rows
-    return tuple(chosen), rows / total if total else 1.0
-
-
-def ground_truth(
-    builds: Builds,
-    plan: BuildPlan,
-    searched: str,
-    column: str,
-    queries: list[StandingQuery],
-    buckets: tuple[int, ...],
-) -> dict[int, Truth]:
-    """Return the nearest rows of every query, computing only what is not known of a bucket."""
-    states = builds.buckets(plan.build_id)
-    made_by = {bucket: states[bucket].made_by for bucket in buckets}
-    names = {"table": builds.table, "root": plan.root, "column": column}
-    known = _read_truth(builds.client, names, made_by)
-    numbers = {query.number for query in queries}
-    for bucket in buckets:
-        if numbers <= known.get(bucket, {}).keys():
-            continue
-        began = time.monotonic()
-        nearest = (
-            f"groupArraySorted({TRUTH_DEPTH})"
-            f"(({plan.options.metric}({column}, queries[{query.number}]), id))"
-            for query in queries
-        )
-        builds.client.command(
-            statement(
-                "compute_truth",
-                shadow=kind_of(plan.options).table_of(searched, column),
-                literals={"nearest": ",\n        ".join(nearest)},
-            ),
-            parameters={**names, "bucket": bucket, "made_by": made_by[bucket]},
-            settings={"async_insert": 0},
-        )
-        log.info(
-            "%s: exact answers of bucket %d took %.1f s", column, bucket, time.monotonic() - began
-        )
-    known = _read_truth(builds.client, names, made_by)
-    excluded = {query.number: set(query.excluded) for query in queries}
-    return {
-        number: sorted(
-            pair
-            for bucket in buckets
-            for pair in known.get(bucket, {}).get(number, [])
-            if pair[1] not in excluded[number]
-        )
-        for number in excluded
-    }
-
-
-def _read_truth(
-    client: Client, names: dict[str, str], made_by: dict[int, str]
-) -> dict[int, dict[int, Truth]]:
-    known: dict[int, dict[int, Truth]] = {}
-    for row in read_rows(client, "read_truth", **names):
-        bucket = row["bucket"]
-        if made_by.get(bucket) == row["made_by"]:
-            truth = list(zip(row["distances"], row["ids"], strict=True))
-            known.setdefault(bucket, {})[row["number"]] = truth
-    return known
 
 
 def _record(
@@ -369,7 +229,10 @@ def _record(
             "rows": rows,
             "recall_sample": sample,
             **stored_knobs(result.profile),
+            "own_profile": json.dumps(result.own_profile.to_json()),
             "recall_at_10": result.at_10,
+            "recall_at_10_low": result.low,
+            "read_bytes": result.read_bytes,
             "recall_at_100": result.at_100,
             "target": target,
             "is_accepted": accepted,

@@ -8,13 +8,14 @@ from statistics import fmean
 
 from laion.clickhouse.client import Client, read_rows, typed_errors
 from laion.clickhouse.ledger import TaskOrigin
-from laion.clickhouse.search_table.build import read_in_use
+from laion.clickhouse.search_table.in_use import again_if_replaced, read_in_use
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.lease import Builds
 from laion.clickhouse.search_table.plan import BuildPlan
+from laion.clickhouse.search_table.probe import Probe
 from laion.clickhouse.search_table.profiles import read_profile
-from laion.clickhouse.search_table.recall import Probe, ask, choose_buckets, ground_truth
 from laion.clickhouse.search_table.standing_queries import standing_queries
+from laion.clickhouse.search_table.truth import affordable_queries, choose_buckets, ground_truth
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,15 @@ def recheck_recall(client: Client, table: str, *, queries: int, budget: int) -> 
     `queries` and `budget` are those of `measure_recall`. Returns [] when there is no search table.
     Raises TableMismatch, IndexBuildFailed when a search does not use the index, ClickHouseError.
     """
-    plan = read_in_use(client, table)
-    if plan is None:
-        return []
-    with typed_errors(f"measure the recall of the search table of {table}"):
-        return list(_recheck(client, table, plan, queries, budget))
+
+    def ask() -> list[RecallNow]:
+        plan = read_in_use(client, table)
+        if plan is None:
+            return []
+        with typed_errors(f"measure the recall of the search table of {table}"):
+            return list(_recheck(client, table, plan, queries, budget))
+
+    return again_if_replaced(ask)
 
 
 def _recheck(
@@ -49,7 +54,8 @@ def _recheck(
 ) -> Iterator[RecallNow]:
     builds = Builds(client, table, TaskOrigin("", ""))
     searched = kind_of(plan.options).place(table, plan, in_use=True)
-    asked = standing_queries(client, table, searched, plan, queries)
+    count = affordable_queries(builds, plan, queries, budget)
+    asked = standing_queries(client, table, searched, plan, count)
     covered, sample = choose_buckets(builds, plan, sum(map(len, asked.values())), budget)
     accepted = read_rows(client, "measured_recall", table=table, build_id=plan.build_id)
     targets = {(row["column"], row["kind"]): row["target"] for row in accepted}
@@ -60,6 +66,6 @@ def _recheck(
             probe.check_uses_index(column_queries[0].vector)
         truth = ground_truth(builds, plan, searched, column, column_queries, covered)
         profile = read_profile(client, table, column, plan)
-        for kind, recalls in ask(probe, column_queries, truth, 10, profile)[0].items():
+        for kind, found in probe.ask_all(column_queries, truth, 10, profile).items():
             if (column, kind) in targets:
-                yield RecallNow(column, kind, fmean(recalls), targets[column, kind])
+                yield RecallNow(column, kind, fmean(found.recalls), targets[column, kind])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,23 +16,33 @@ from clickhouse_connect.driver.query import QueryResult
 
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier, quote_string
-from laion.clickhouse.search_table.build import read_in_use
+from laion.clickhouse.search_table.filters import (
+    KNOWN,
+    Filters,
+    conditions,
+    narrowing,
+    view_arguments,
+    view_parameter,
+)
+from laion.clickhouse.search_table.in_use import (
+    again_if_replaced,
+    read_in_use,
+    read_state,
+    view_names,
+)
 from laion.clickhouse.search_table.kinds import kind_of
-from laion.clickhouse.search_table.kinds.kind import Question, SearchProfile
+from laion.clickhouse.search_table.kinds.kind import SearchProfile
+from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.plan import BuildPlan
 from laion.clickhouse.search_table.profiles import read_profile
 from laion.clickhouse.statements import statement
-from laion.columns import COUNT, FILTERED, SHOWN, TEXT
+from laion.columns import SHOWN
 from laion.errors import BadRequest, RowMissing, SearchTableMissing
 from laion.vectors import IMAGE
 
-SHOWN_COLUMNS = ", ".join(column.name for column in SHOWN)
-
-
-Filters = Mapping[str, Any]
-"""What rows must be like, beside near: values by the parameters of the filters in
-`laion.columns`. None, no values and a least size of 0 do not narrow. Rows whose value is unknown
-(NaN) pass."""
+SHOWN_NAMES = tuple(column.name for column in SHOWN)
+OMITS_PARAMETERS = (26, 3)
+"""The first version in which parameters of a view that may be NULL need not be given."""
 
 
 @dataclass(frozen=True)
@@ -106,41 +116,100 @@ def search(
     column: str = IMAGE,
     limit: int = 10,
     filters: Filters | None = None,
+    distinct: bool = False,
     exact: bool = False,
 ) -> SearchResult:
-    """Return the rows of `table`'s search table nearest to `target`, by the metric of its index.
+    """Return the rows nearest to `target`, by the metric of the search table of `table`.
 
-    When a filter leaves too few of the index's candidates, more are fetched, and in the end every
-    row is read. Raises SearchTableMissing, TableMismatch, ClickHouseError; BadRequest for an
-    unknown column or filter.
+    The view of the column is asked. When it gives too few, as where filters leave too few of an
+    index's candidates, more are fetched, and in the end every row is read. `distinct` leaves out
+    copies: of rows with one URL, or with nearly the same vector, the nearest is returned.
+    Raises SearchTableMissing, TableMismatch, ClickHouseError; BadRequest for an unknown column or
+    filter.
     """
-    plan = read_search_plan(client, table, column)
-    kind = kind_of(plan.options)
-    place = kind.place(table, plan, in_use=True)
-    profile: SearchProfile | None = None if exact else read_profile(client, table, column, plan)
-    conditions, values = _conditions(filters or {})
-    parameters = {**target.parameters, **values}
-    if target.not_row is not None:
-        conditions.append("id != {not_row:Int64}")
-        parameters["not_row"] = target.not_row
-    question = Question(f"id, {SHOWN_COLUMNS}", column, target.expression, conditions)
-    began = time.perf_counter()
-    parameters["limit"] = limit
-    with typed_errors(f"search {place}"):
-        while True:
-            query = kind.search(table, place, plan, question, profile)
-            settings = kind.exact_settings if profile is None else profile.settings()
-            found = client.query(query, parameters=parameters, settings=dict(settings))
-            if profile is None or not conditions or len(found.result_rows) >= limit:
+    narrow = narrowing(filters or {})
+    asked = _Search(client, table, target, column, limit, narrow, distinct=distinct)
+    return again_if_replaced(lambda: asked.run(exact=exact))
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search of a table; the row that it starts from is asked for as well, and left out."""
+
+    client: Client
+    table: str
+    target: Target
+    column: str
+    limit: int
+    filters: Filters
+    distinct: bool
+
+    def run(self, *, exact: bool) -> SearchResult:
+        in_use = read_state(self.client, self.table)
+        plan = _checked(in_use.plan, self.table, self.column)
+        if exact:
+            return self._ask(plan, None)
+        arguments = view_arguments(self.filters)
+        view = view_names(self.table, plan.vectors)[self.column]
+        profile: SearchProfile | None = None
+        if arguments is not None and view in in_use.views:
+            result = self._ask_view(view, arguments)
+        else:
+            profile = read_profile(self.client, self.table, self.column, plan)
+            result = self._ask(plan, profile)
+        seconds = result.seconds
+        while len(result.hits) < self.limit and not result.is_exact:
+            known = profile or read_profile(self.client, self.table, self.column, plan)
+            profile = known.widened(self.limit)
+            if profile is known:
                 break
-            wider = profile.widened(limit)
-            if wider is profile:
-                break
-            profile = wider
-    seconds = time.perf_counter() - began
-    shown = ", ".join(f"{name} = {value}" for name, value in settings.items())
-    sql = f"{query}\nSETTINGS {shown}"
-    return SearchResult(_hits(found), seconds, sql, profile is None, parameters)
+            result = self._ask(plan, profile)
+            seconds += result.seconds
+        return replace(result, seconds=seconds)
+
+    def _ask_view(self, view: str, arguments: Mapping[str, Any]) -> SearchResult:
+        given = [f"q = {self.target.expression}", "k = {limit:UInt32}"]
+        given += ["distinct = true"] if self.distinct else []
+        given += [f"{name} = {view_parameter(name)}" for name in arguments]
+        if not self._omits_parameters():
+            given += [f"{name} = NULL" for name in KNOWN if name not in arguments]
+            given += [] if self.distinct else ["distinct = NULL"]
+        sql = (
+            f"SELECT id, distance, {', '.join(SHOWN_NAMES)}\n"
+            f"FROM {quote_identifier(view)}({', '.join(given)})"
+        )
+        return self._result(sql, arguments, is_exact=False)
+
+    def _omits_parameters(self) -> bool:
+        version = str(self.client.server_version).split(".")[:2]
+        return tuple(map(int, version)) >= OMITS_PARAMETERS
+
+    def _ask(self, plan: BuildPlan, profile: SearchProfile | None) -> SearchResult:
+        kind = kind_of(plan.options)
+        place = kind.place(self.table, plan, in_use=True)
+        question = Question(
+            self.column,
+            self.target.expression,
+            SHOWN_NAMES,
+            conditions(self.filters, lambda own, test: kind.condition(self.table, own, test)),
+            distinct="true" if self.distinct else "",
+        )
+        sql = kind.search(self.table, place, plan, question, profile)
+        return self._result(sql, self.filters, is_exact=profile is None)
+
+    def _result(self, sql: str, given: Mapping[str, Any], *, is_exact: bool) -> SearchResult:
+        own = self.target.not_row
+        parameters = {
+            **self.target.parameters,
+            **given,
+            "limit": self.limit + (own is not None),
+        }
+        began = time.perf_counter()
+        with typed_errors(f"search {self.table}"):
+            found = self.client.query(sql, parameters=parameters)
+        hits = [hit for hit in _hits(found) if hit.id != own][: self.limit]
+        seconds = time.perf_counter() - began
+        return SearchResult(hits, seconds, sql, is_exact, parameters)
 
 
 def read_search_plan(client: Client, table: str, column: str) -> BuildPlan:
@@ -149,7 +218,10 @@ def read_search_plan(client: Client, table: str, column: str) -> BuildPlan:
     Raises SearchTableMissing, TableMismatch when it is somebody else's, BadRequest when it has no
     such vector.
     """
-    plan = read_in_use(client, table)
+    return _checked(read_in_use(client, table), table, column)
+
+
+def _checked(plan: BuildPlan | None, table: str, column: str) -> BuildPlan:
     if plan is None:
         raise SearchTableMissing(
             f"{table} has no search table yet: run laion_ingest with build_index."
@@ -163,7 +235,7 @@ def search_tutorial(
     client: Client, table: str, target: Sequence[float], *, limit: int = 10
 ) -> SearchResult:
     """Ask the query of ClickHouse's tutorial of a base table: by L2, reading every row."""
-    query = statement("tutorial_search", table=table, literals={"shown": SHOWN_COLUMNS})
+    query = statement("tutorial_search", table=table, literals={"shown": ", ".join(SHOWN_NAMES)})
     with typed_errors(f"search {table}"):
         began = time.perf_counter()
         parameters = {"target": as_parameter(target), "limit": limit}
@@ -175,21 +247,6 @@ def search_tutorial(
 def as_parameter(vector: Sequence[float]) -> list[float]:
     """Return a vector as numbers whose text is no longer than float32 needs: half as many bytes."""
     return [float(text) for text in np.asarray(vector, np.float32).astype(str)]
-
-
-def _conditions(filters: Filters) -> tuple[list[str], dict[str, Any]]:
-    """Return the conditions of the filters that narrow, and their parameters."""
-    known = {column.filter.parameter: column for column in FILTERED if column.filter}
-    if unknown := sorted(set(filters) - set(known)):
-        raise BadRequest(f"no filter {', '.join(unknown)}; there are {', '.join(known)}")
-    given = {
-        name: value
-        for name, value in filters.items()
-        if value is not None
-        and not (known[name].type is TEXT and not value)
-        and not (known[name].type is COUNT and value == 0)
-    }
-    return [known[name].condition for name in given], given
 
 
 def _hits(found: QueryResult) -> list[Hit]:

@@ -25,6 +25,6 @@ FROM
 (
     SELECT [$nearest] AS by_query
     FROM $shadow
-    WHERE _partition_id = toString({bucket:UInt32})
+    WHERE $in_bucket
 )
 ARRAY JOIN by_query AS hits, arrayEnumerate(by_query) AS number

@@ -9,7 +9,7 @@ const METHODS = { index: "the index", exact: "brute force" };
 
 const { tables, filters, columns, max_picture_bytes: maxPictureBytes, error } = pageData();
 const FIELDS = ["words", "column", "limit", ...filters.map((one) => one.parameter)];
-const LISTS = filters.filter((one) => one.type === "String");
+const LISTS = filters.filter((one) => one.type === "String" && !one.contains);
 let picture = null;
 let like = null;
 let running = null;
@@ -34,6 +34,7 @@ function query() {
     for (const one of values) params.append(name, one);
   }
   if (like !== null && !picture) params.set("like", like);
+  if (byId("distinct").checked) params.set("distinct", "true");
   return params;
 }
 
@@ -68,7 +69,7 @@ function showError(text) {
 function show(found) {
   const { hits, runs, overlap } = found;
   const times = Object.entries(runs).map(([name, run]) => {
-    const fellBack = name === "index" && run.is_exact ? " (which had too few that pass the filters, so every row was read)" : "";
+    const fellBack = name === "index" && run.is_exact ? " (which found too few, so every row was read)" : "";
     return el("span", { class: "time" }, `${METHODS[name]} `, el("b", {}, duration(run.seconds)), fellBack);
   });
   const parts = [el("span", {}, el("b", {}, number(hits.length)), " rows"), ...times];
@@ -195,6 +196,7 @@ function fillFrom(params) {
   for (const name of FIELDS) {
     if (params.has(name)) byId(name).value = params.getAll(name).join(",");
   }
+  byId("distinct").checked = params.get("distinct") === "true";
   const chosen = document.querySelector(`[name=method][value="${CSS.escape(params.get("method") ?? "index")}"]`);
   if (chosen) chosen.checked = true;
   if (/^\d+$/.test(params.get("like") ?? "")) {

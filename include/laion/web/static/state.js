@@ -27,9 +27,10 @@ function searchCard(search) {
     list([
       ["index", search.index],
       ["rows", number(search.rows) + (search.left_out ? `, ${number(search.left_out)} left out` : "")],
-      ["size", `${bytes(search.bytes)}, in ${search.buckets} ${search.buckets === 1 ? "partition" : "partitions"}`],
+      ...(search.bytes ? [["size", `${bytes(search.bytes)}, in ${search.buckets} ${search.buckets === 1 ? "partition" : "partitions"}`]] : []),
       ["built", `${when(search.at_ms)}, build ${search.build_id}`],
     ]),
+    search.chosen ? el("details", { class: "hint" }, el("summary", {}, "Why this kind"), search.chosen) : null,
     newer,
   );
 }

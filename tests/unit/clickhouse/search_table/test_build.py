@@ -15,8 +15,8 @@ from laion.clickhouse.search_table.build import (
     begin_build,
     build_bucket,
     publish_build,
-    read_in_use,
 )
+from laion.clickhouse.search_table.in_use import read_in_use
 from laion.clickhouse.search_table.kinds import OFFERS
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions

@@ -16,17 +16,18 @@ from laion.backfill import BackfillRequest, plan_backfill
 from laion.clickhouse.identifiers import quote_string, search_table
 from laion.clickhouse.ledger import TaskOrigin
 from laion.clickhouse.search_table import build, kinds
-from laion.clickhouse.search_table.build import begin_build, read_in_use
+from laion.clickhouse.search_table.build import begin_build
+from laion.clickhouse.search_table.in_use import read_in_use
 from laion.clickhouse.search_table.kinds import OFFERS, Offer, kind_of
 from laion.clickhouse.search_table.kinds.kind import (
     Contents,
     Estimate,
     Kind,
     OnProgress,
-    Question,
     SearchProfile,
     SizedPlan,
 )
+from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
 from laion.clickhouse.search_table.recheck import recheck_recall
@@ -62,20 +63,18 @@ class Plain(Kind):
 
     ladder = (PlainProfile(),)
     exact_settings: ClassVar[Mapping[str, Any]] = {"max_threads": 1}
+    view_note = "Every row is read."
 
     def plan(
         self, rows: int, dimensions: Dimensions, options: IndexOptions, server: ServerFacts
     ) -> SizedPlan:
-        return SizedPlan(replace(options, parameters={"level": 3}), Estimate(0, 0, 0.0), ())
+        return SizedPlan(replace(options, parameters={"level": 3}), Estimate(0, 0, 0.0, 0.0), ())
 
     def describe(self, options: IndexOptions) -> str:
         return f"plain, level {options.parameters['level']}"
 
-    def marker(self, table: str) -> str:
-        return search_table(table)
-
     def place(self, table: str, plan: BuildPlan, *, in_use: bool) -> str:
-        return search_table(table) if in_use else f"{search_table(table)}_{plan.build_id}"
+        return f"{search_table(table)}_{plan.build_id}"
 
     def table_of(self, place: str, vector: str) -> str:
         return place
@@ -110,26 +109,16 @@ class Plain(Kind):
     def take_over(
         self, client: Client, table: str, plan: BuildPlan, old: BuildPlan, bucket: int
     ) -> None:
-        place = self.place(table, plan, in_use=False)
-        client.command(f"ALTER TABLE {place} ATTACH PARTITION {bucket} FROM {search_table(table)}")
+        new, before = (self.place(table, one, in_use=True) for one in (plan, old))
+        client.command(f"ALTER TABLE {new} ATTACH PARTITION {bucket} FROM {before}")
 
-    def publish(
-        self, client: Client, table: str, plan: BuildPlan, profiles: Mapping[str, SearchProfile]
-    ) -> None:
-        place, target = self.place(table, plan, in_use=False), search_table(table)
-        client.command(
-            f"RENAME TABLE {place} TO {target}"
-            if read_in_use(client, table) is None
-            else f"EXCHANGE TABLES {place} AND {target}"
-        )
-
-    def retire(self, client: Client, table: str, plan: BuildPlan) -> None:
-        raise AssertionError("its marker is that of hnsw")
+    def shown_from(self, table: str, place: str) -> str:
+        return place
 
     def read_profile(self, knobs: Mapping[str, int]) -> PlainProfile:
         return PlainProfile()
 
-    def search(
+    def nearest(
         self,
         table: str,
         place: str,
@@ -137,18 +126,17 @@ class Plain(Kind):
         question: Question,
         profile: SearchProfile | None,
     ) -> str:
-        where = " AND ".join(question.conditions) or "1"
+        distance = f"{plan.options.metric}({question.vector}, {question.target})"
         return (
-            f"SELECT {question.columns}, {plan.options.metric}({question.vector}, "
-            f"{question.target}) AS distance FROM {place} WHERE {where} ORDER BY distance "
-            "LIMIT {limit:UInt32}"
+            f"SELECT {question.nearest_columns}, {distance} AS distance FROM {place} "
+            f"{question.where}\nORDER BY distance LIMIT {question.candidates}"
         )
 
     def is_used(self, explained: Sequence[str], vector: str) -> bool:
         return any("MergeTree" in line for line in explained)
 
     def check(self, table: str, plan: BuildPlan, rows: int) -> str:
-        return f"SELECT count() = {rows} FROM {search_table(table)}"
+        return f"SELECT count() = {rows} FROM {self.place(table, plan, in_use=True)}"
 
 
 @pytest.fixture
@@ -180,7 +168,7 @@ def test_a_kind_is_built_measured_searched_and_watched(
     vector = read_vectors(shard_directory, "image_embedding", 1)[7]
     found = search(base, TABLE, Target.vector(vector.tolist()), limit=3)
     assert found.hits[0].id == 100_000_007
-    assert "max_threads = 2" in found.sql
+    assert f"FROM `{TABLE}_near`" in found.sql
     assert all(now.at_10 == 1.0 for now in recheck_recall(base, TABLE, queries=3, budget=10**9))
     assert list(check_index(base, TABLE)) == []
     shown = read_search_table(base, TABLE)
@@ -218,5 +206,5 @@ def test_a_table_can_be_moved_from_one_kind_to_another(
 
 
 def test_an_unknown_kind_is_refused_with_the_params_name() -> None:
-    with pytest.raises(BadRequest, match="index_kind: 'plain' is none of hnsw, quantized"):
+    with pytest.raises(BadRequest, match="'plain' is none of auto, exact, hnsw"):
         kind_of(OPTIONS)

@@ -1,15 +1,12 @@
-"""Search tables of kind `quantized`: built, measured, searched by library and by view."""
+"""Search tables of kind `quantized`: planned, built, measured, put in place."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from clickhouse_connect.driver.client import Client
 
@@ -19,9 +16,10 @@ from laion.clickhouse.search_table.build import (
     begin_build,
     build_bucket,
     publish_build,
-    read_in_use,
 )
+from laion.clickhouse.search_table.in_use import read_in_use
 from laion.clickhouse.search_table.kinds import OFFERS, kind_of
+from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
 from laion.clickhouse.search_table.recall import measure_recall
@@ -33,7 +31,7 @@ from laion.errors import BadRequest, IndexBuildFailed, ServerTooOld, TableMismat
 from laion.monitor import check_index
 from laion.vectors import clip_dimensions
 from tests.embedded_server import EmbeddedServer
-from tests.shard_files import DIMENSION, read_vectors, write_little_shard
+from tests.shard_files import DIMENSION, write_little_shard
 from tests.unit.clickhouse.shard_steps import (
     ORIGIN,
     QUERIES,
@@ -46,6 +44,7 @@ from tests.unit.clickhouse.shard_steps import (
 ROWS = 400
 SHARDS = (0, 1, 2)
 OPTIONS = IndexOptions(kind="quantized", quantization="auto", buckets=2, min_bucket_rows=1)
+VIEWS = (f"{TABLE}_near", f"{TABLE}_near_text")
 SERVER = ServerFacts("26.9.2.1", 64 * 10**9, None, 16, "enable_quantized_codec")
 
 
@@ -103,120 +102,20 @@ def vector() -> list[float]:
     return [1.0, *([0.25] * (DIMENSION - 1))]
 
 
-class TestLibrary:
-    def test_it_finds_what_brute_force_finds(self, searched: Client, vector: list[float]) -> None:
-        found = search(searched, TABLE, Target.vector(vector), limit=10)
+def test_codes_are_compared(searched: Client, vector: list[float]) -> None:
+    plan = read_in_use(searched, TABLE)
+    assert plan is not None
+    kind = kind_of(plan.options)
+    question = Question("image_embedding", "{target:Array(Float32)}")
+    place = kind.place(TABLE, plan, in_use=True)
+    explained = {}
+    for profile in (*kind.ladder, None):
+        sql = kind.search(TABLE, place, plan, question, profile)
+        parameters = {"target": vector, "limit": 10}
+        rows = searched.query(f"EXPLAIN {sql}", parameters=parameters).result_rows
+        explained[profile] = kind.is_used([row[0] for row in rows], "image_embedding")
 
-        assert [hit.id for hit in found.hits] == nearest(searched, vector)
-        assert not found.is_exact
-        assert "vector_search_use_quantized_codes = 1" in found.sql
-        assert found.hits[0].values["caption"]
-
-    def test_the_statement_it_shows_compares_codes(
-        self, searched: Client, vector: list[float]
-    ) -> None:
-        found = search(searched, TABLE, Target.vector(vector), limit=10)
-        inner = found.sql[found.sql.index("FROM\n        (") :]
-
-        start = inner.index("SELECT")
-        end = inner.index("\n        )\n    ) AS found")
-        explained = searched.query(
-            "EXPLAIN " + inner[start:end] + "\nSETTINGS vector_search_use_quantized_codes = 1, "
-            "vector_search_index_fetch_multiplier = 10",
-            parameters=found.parameters,
-        ).result_rows
-        assert any("quantized shortlist" in row[0] for row in explained)
-
-    def test_filters_leave_as_many_rows_as_there_are(
-        self, searched: Client, vector: list[float]
-    ) -> None:
-        filters = {"nsfw": ["NSFW"], "min_similarity": 0.2}
-        where = "NSFW = 'NSFW' AND NOT similarity < toFloat32(0.2)"
-        passing = nearest(searched, vector, where, limit=1000)
-
-        found = search(searched, TABLE, Target.vector(vector), limit=100, filters=filters)
-
-        assert [hit.id for hit in found.hits] == passing[:100]
-        assert not found.is_exact
-
-    def test_more_like_a_row(self, searched: Client, source: Path) -> None:
-        own = read_vectors(source, "text_embedding", 1)[7].tolist()
-        target = Target.row(searched, TABLE, 100_000_007, "text_embedding")
-
-        found = search(searched, TABLE, target, column="text_embedding", limit=5)
-
-        ids = [hit.id for hit in found.hits]
-        assert 100_000_007 not in ids
-        exact = search(
-            searched, TABLE, Target.vector(own), column="text_embedding", limit=6, exact=True
-        )
-        assert ids == [hit.id for hit in exact.hits if hit.id != 100_000_007][:5]
-
-    def test_zero_results_are_no_error(self, searched: Client, vector: list[float]) -> None:
-        found = search(searched, TABLE, Target.vector(vector), filters={"licenses": ["no such"]})
-
-        assert found.hits == []
-
-
-class TestView:
-    def ask(self, client: Client, arguments: str, **parameters: Any) -> list[dict[str, Any]]:
-        found = client.query(f"SELECT * FROM {TABLE}_near({arguments})", parameters=parameters)
-        return list(found.named_results())
-
-    def test_it_needs_the_vector_alone(self, searched: Client, vector: list[float]) -> None:
-        rows = self.ask(searched, f"q = {vector}")
-
-        assert [row["id"] for row in rows] == nearest(searched, vector)
-        assert {"url", "caption", "distance", "shard", "key"} <= rows[0].keys()
-        assert "image_embedding" not in rows[0]
-        assert np.all(np.diff([row["distance"] for row in rows]) >= 0)
-
-    def test_one_row_is_searched_for_as_thoroughly_as_many(
-        self, searched: Client, vector: list[float]
-    ) -> None:
-        (one,) = self.ask(searched, f"q = {vector}, k = 1")
-
-        assert one["id"] == nearest(searched, vector)[0]
-
-    @pytest.mark.parametrize(
-        ("given", "where"),
-        [
-            ("nsfw = 'NSFW,UNSURE'", "NSFW IN ('NSFW', 'UNSURE')"),
-            ("min_similarity = 0.3", "NOT similarity < toFloat32(0.3)"),
-            ("min_width = 256, nsfw = NULL", "width >= 256"),
-            ("licenses = '?', min_height = 200", "LICENSE = '?' AND height >= 200"),
-        ],
-    )
-    def test_filters_apply_before_the_shortlist(
-        self, searched: Client, vector: list[float], given: str, where: str
-    ) -> None:
-        rows = self.ask(searched, f"q = {vector}, k = 20, {given}")
-
-        exact = nearest(searched, vector, where, limit=20)
-        # Two that are as near as BFloat16 can tell may change places.
-        assert [row["id"] for row in rows][:10] == exact[:10]
-        assert len({row["id"] for row in rows} & set(exact)) >= 19
-        passing = set(nearest(searched, vector, where, limit=10_000))
-        assert {row["id"] for row in rows} <= passing
-
-    def test_the_other_vector_has_a_view_of_its_own(self, searched: Client, source: Path) -> None:
-        own = read_vectors(source, "text_embedding", 2)[3].tolist()
-
-        found = searched.query(f"SELECT id FROM {TABLE}_near_text(q = {own}, k = 1)")
-
-        assert found.result_rows == [(200_000_003,)]
-
-    @pytest.mark.parametrize("words", ["some_words('a cat')", "(SELECT some_words('a cat'))"])
-    def test_its_vector_may_be_a_call_or_a_query(
-        self, searched: Client, vector: list[float], words: str
-    ) -> None:
-        searched.command(f"CREATE OR REPLACE FUNCTION some_words AS text -> {vector}")
-        try:
-            rows = searched.query(f"SELECT id FROM {TABLE}_near(q = {words})").result_rows
-        finally:
-            searched.command("DROP FUNCTION some_words")
-
-        assert [row[0] for row in rows] == nearest(searched, vector)
+    assert explained == {**dict.fromkeys(kind.ladder, True), None: False}
 
 
 class TestBuild:
@@ -231,7 +130,7 @@ class TestBuild:
         assert not any(now.is_low for now in again)
         assert list(check_index(searched, TABLE)) == []
         check = kind_of(plan.options).check(TABLE, plan, len(SHARDS) * ROWS)
-        assert searched.query(check).result_rows == [(True, True)]
+        assert searched.query(check).result_rows == [(True, True, True)]
 
     def test_only_what_has_changed_is_built_again(self, base: Client, tmp_path: Path) -> None:
         build_search(base, OPTIONS)
@@ -261,8 +160,8 @@ class TestBuild:
         plan = read_in_use(base, TABLE)
         assert plan is not None
         assert plan.options.kind == second
-        left = {"hnsw": {f"{TABLE}_search"}, "quantized": set(quantized_names(plan))}
-        assert tables(base) == left[second]
+        own = {"hnsw": {f"{TABLE}_search"}, "quantized": quantized_tables(plan)}
+        assert tables(base) == {*own[second], *VIEWS}
         found = search(base, TABLE, Target.vector(vector), limit=10)
         assert len({hit.id for hit in found.hits} & set(nearest(base, vector))) >= 9
 
@@ -285,31 +184,7 @@ class TestBuild:
 
         publish_build(builds, begun[0])
 
-        assert tables(base) == set(quantized_names(begun[0]))
-
-    def test_killed_while_it_is_retired_nothing_of_it_is_left_in_the_end(
-        self, base: Client, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        plan = build_search(base, OPTIONS)
-        kind, command = kind_of(plan.options), base.command
-        dropped: list[str] = []
-
-        def killed_after_one(text: str, *arguments: Any, **options: Any) -> Any:
-            if text.startswith("DROP VIEW"):
-                dropped.append(text)
-                if len(dropped) > 1:
-                    raise KeyboardInterrupt
-            return command(text, *arguments, **options)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(base, "command", killed_after_one)
-            with pytest.raises(KeyboardInterrupt):
-                kind.retire(base, TABLE, plan)
-        assert read_in_use(base, TABLE) == plan
-
-        build_search(base, origin=TaskOrigin("laion_ingest", "next"))
-
-        assert tables(base) == {f"{TABLE}_search"}
+        assert tables(base) == {*quantized_tables(begun[0]), *VIEWS}
 
     def test_a_backfill_keeps_the_kind(self, base: Client, tmp_path: Path) -> None:
         ledger = Ledger(base)
@@ -325,12 +200,14 @@ class TestBuild:
         assert conf is not None
         assert (conf["index_kind"], conf["index_quantization"]) == ("quantized", "turboquant")
 
-    def test_somebody_else_s_table_of_that_name_is_left_alone(self, base: Client) -> None:
+    @pytest.mark.parametrize("kind", OFFERS)
+    def test_somebody_else_s_table_of_that_name_is_left_alone(
+        self, base: Client, kind: str
+    ) -> None:
         base.command(f"CREATE TABLE {TABLE}_near (a UInt8) ENGINE = MergeTree ORDER BY a")
-        build_search(base, replace(OPTIONS, kind="hnsw"))
 
         with pytest.raises(TableMismatch, match=f"'{TABLE}_near' exists and was not made by"):
-            build_search(base, OPTIONS, origin=TaskOrigin("laion_ingest", "next"))
+            build_search(base, replace(OPTIONS, kind=kind))
         assert base.command(f"SELECT count() FROM {TABLE}_near") == 0
 
     def test_rows_without_a_direction_are_left_out(self, base: Client, vector: list[float]) -> None:
@@ -392,12 +269,6 @@ class TestPlan:
             build_search(client, OPTIONS)
 
 
-def quantized_names(plan: BuildPlan) -> list[str]:
+def quantized_tables(plan: BuildPlan) -> set[str]:
     place = f"{TABLE}_search_{plan.build_id}"
-    return [f"{place}_image", f"{place}_text", f"{TABLE}_near", f"{TABLE}_near_text"]
-
-
-def test_the_comment_of_the_view_is_the_plan_of_the_build(searched: Client) -> None:
-    comment = searched.command(f"SELECT comment FROM system.tables WHERE name = '{TABLE}_near'")
-
-    assert json.loads(str(comment))["laion"]["build"]["options"]["kind"] == "quantized"
+    return {f"{place}_image", f"{place}_text"}

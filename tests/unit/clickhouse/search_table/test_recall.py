@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,16 @@ from clickhouse_connect.driver.client import Client
 from numpy.typing import NDArray
 
 from laion.clickhouse.ledger import TaskOrigin
+from laion.clickhouse.search_table import truth
 from laion.clickhouse.search_table.build import begin_build, build_bucket, publish_build
+from laion.clickhouse.search_table.kinds.hnsw import HnswProfile
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
-from laion.clickhouse.search_table.recall import Recall, measure_recall, recall_of
+from laion.clickhouse.search_table.probe import Asked, Probe
+from laion.clickhouse.search_table.recall import Recall, lower_bound, measure_recall
 from laion.clickhouse.search_table.search import read_profile
 from laion.clickhouse.search_table.standing_queries import standing_queries
+from laion.clickhouse.search_table.truth import affordable_queries, recall_of
 from laion.errors import RecallTooLow
 from tests.shard_files import set_vectors, unit_vectors, write_little_shard
 from tests.unit.clickhouse.shard_steps import (
@@ -64,6 +69,46 @@ class TestRecallOf:
 
     def test_with_nothing_to_find_nothing_is_missing(self) -> None:
         assert recall_of([], [], 10, look_nothing_up) == 1.0
+
+
+class TestLowerBound:
+    def test_it_is_below_the_mean_of_most_samples(self) -> None:
+        rng = np.random.default_rng(0)
+        samples = rng.binomial(10, 0.9, size=(2000, 250)) / 10
+
+        below = np.mean([lower_bound(list(sample)) <= 0.9 for sample in samples])
+
+        assert 0.93 < below < 0.97
+
+    def test_of_one_value_it_is_the_value(self) -> None:
+        assert lower_bound([0.7]) == 0.7
+
+    def test_it_is_not_below_nothing(self) -> None:
+        assert lower_bound([0.0, 0.0, 0.0, 0.1]) == 0.0
+
+
+class TestBudget:
+    def test_where_it_does_not_allow_all_queries_fewer_are_asked(
+        self, base: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        builds = Builds(base, TABLE, ORIGIN)
+        plan = builds.of_run()[0]
+        assert plan is not None
+        rows = builds.buckets(plan.build_id)[0].rows
+        monkeypatch.setattr(truth, "ROWS_A_QUERY", 1)
+
+        counts = [affordable_queries(builds, plan, 500, n * 4 * rows) for n in (1, 200, 900)]
+
+        assert counts == [50, 200, 500]
+
+    def test_of_a_small_table_no_more_are_asked_than_tell_something(self, base: Client) -> None:
+        builds = Builds(base, TABLE, ORIGIN)
+        plan = builds.of_run()[0]
+        assert plan is not None
+
+        counts = [affordable_queries(builds, plan, asked, 10**12) for asked in (10, 500)]
+
+        assert counts == [10, 50]
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +255,38 @@ class TestGate:
 
     def test_what_was_measured_is_kept(self, base: Client) -> None:
         kept = base.query(
-            "SELECT DISTINCT queries, rows, round(recall_sample, 2), is_accepted "
+            "SELECT DISTINCT queries, rows, round(recall_sample, 2), is_accepted, "
+            "recall_at_10_low <= recall_at_10, read_bytes > 0, own_profile LIKE '{\"ef\": %' "
             "FROM recall_history WHERE kind = 'near' AND is_accepted"
         ).result_rows
 
-        assert (QUERIES, 3 * ROWS, 1.0, True) in kept
+        # One half of the queries has chosen the settings.
+        assert (QUERIES // 2, 3 * ROWS, 1.0, True, True, True, True) in kept
+
+    def test_queries_of_each_kind_are_judged_by_themselves(
+        self, base: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As where text finds less by the same settings: the gate goes on for it alone."""
+        builds, plan = build(
+            base,
+            IndexOptions(buckets=2, min_bucket_rows=1, parameters={"m": 10, "ef_construction": 64}),
+            "by kind",
+        )
+        ask_all, cheap = Probe.ask_all, HnswProfile(64)
+
+        def hard_for_text(probe: Probe, *asked: Any) -> dict[str, Asked]:
+            found = ask_all(probe, *asked)
+            if asked[-1] == cheap and "cross" in found:
+                found["cross"].recalls = [0.1] * len(found["cross"].recalls)
+            return found
+
+        monkeypatch.setattr(Probe, "ask_all", hard_for_text)
+        recalls = {(r.column, r.kind): r for r in measure(builds, plan, 0.8)}
+        builds.append(plan.build_id, "failed")
+
+        pictures, words = (recalls["image_embedding", kind] for kind in ("near", "cross"))
+        assert pictures.own_profile == cheap
+        assert words.own_profile == words.profile == pictures.profile == HnswProfile(128)
 
     def test_a_build_that_finds_too_little_is_rejected_and_the_table_in_use_stays(
         self, base: Client

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from laion.clickhouse.search_table.kinds import OFFERS
 from laion.clickhouse.search_table.plan import IndexOptions
 from tests.embedded_server import EmbeddedServer
 from tests.shard_files import DIMENSION, write_little_shard
@@ -19,11 +20,11 @@ STATEMENTS = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
 (PROGRAM,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=OFFERS)
 def sample(
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Client]:
-    """Tables of these names, and a stand-in for the deployed encode_text."""
+    """A table of that name, searched by each kind, and a stand-in for the deployed encode_text."""
     directory = tmp_path_factory.mktemp("source")
     # A server of its own: others may have deployed the real encode_text.
     server = EmbeddedServer(tmp_path_factory.mktemp("server"))
@@ -31,11 +32,8 @@ def sample(
         make_tables(client, "sample")
         write_little_shard(directory, 0, 200)
         publish_files(client, directory, 0, directory, table="sample")
-        build_search(client, table="sample")
-        make_tables(client, "coded")
-        publish_files(client, directory, 0, directory, table="coded")
-        quantized = IndexOptions(kind="quantized", quantization="auto", min_bucket_rows=1)
-        build_search(client, quantized, table="coded")
+        options = IndexOptions(kind=request.param, quantization="auto", min_bucket_rows=1)
+        build_search(client, options, table="sample")
         vector = [1.0] + [0.0] * (DIMENSION - 1)
         client.command(f"CREATE FUNCTION encode_text AS text -> {vector}")
         yield client
@@ -46,13 +44,15 @@ def test_there_are_statements() -> None:
     assert len(STATEMENTS) >= 7
 
 
-@pytest.mark.parametrize("sql", STATEMENTS)
+@pytest.mark.parametrize("sql", [s for s in STATEMENTS if "sample_search" not in s])
 def test_it_gives_rows(sample: Client, sql: str) -> None:
     assert sample.query(sql).result_rows
 
 
-@pytest.mark.parametrize("sql", [s for s in STATEMENTS if "ORDER BY cosineDistance" in s])
+@pytest.mark.parametrize("sql", [s for s in STATEMENTS if "sample_search" in s])
+@pytest.mark.parametrize("sample", ["hnsw"], indirect=True)
 def test_it_uses_the_index(sample: Client, sql: str) -> None:
+    assert sample.query(sql).result_rows
     plan = sample.query(f"EXPLAIN indexes = 1 {sql}").result_rows
 
     assert "vector_similarity" in "\n".join(row[0] for row in plan)

@@ -130,7 +130,7 @@ class TestCommand:
     def test_it_prints_a_plan_or_a_refusal_for_each_size(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        arguments = ["--rows", str(LAION_ROWS), "--memory-gb", "64", "1000"]
+        arguments = ["--rows", str(LAION_ROWS), "--kind", "hnsw", "--memory-gb", "64", "1000"]
         monkeypatch.setattr("sys.argv", ["sizing", *arguments])
 
         assert sizing.main() == 0

@@ -23,10 +23,16 @@ class Offer:
     quantizations: tuple[str, ...]
 
 
+AUTO = "auto"
+"""Stands for the kind that `laion.clickhouse.search_table.sizing` chooses."""
+METRICS = ("cosineDistance", "L2Distance")
 OFFERS = {
+    "exact": Offer(
+        "laion.clickhouse.search_table.kinds.exact:Exact", metrics=METRICS, quantizations=()
+    ),
     FIRST_KIND: Offer(
         "laion.clickhouse.search_table.kinds.hnsw:Hnsw",
-        metrics=("cosineDistance", "L2Distance"),
+        metrics=METRICS,
         quantizations=("f32", "f16", "bf16", "i8", "b1"),
     ),
     "quantized": Offer(
@@ -48,10 +54,15 @@ def offered_quantizations() -> list[str]:
     return list(dict.fromkeys(["auto", *names]))
 
 
+def offered_kinds() -> list[str]:
+    """Return what can be asked for as a kind, `auto` first."""
+    return [AUTO, *OFFERS]
+
+
 def kind_of(options: IndexOptions) -> Kind:
     """Return the kind of search table that options are of. Raises BadRequest."""
     if options.kind not in OFFERS:
-        raise BadRequest(f"index_kind: {options.kind!r} is none of {', '.join(OFFERS)}")
+        raise BadRequest(f"index_kind: {options.kind!r} is none of {', '.join(offered_kinds())}")
     return load_kind(options.kind)
 
 

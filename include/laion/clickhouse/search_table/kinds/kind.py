@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from laion.clickhouse.client import Client
+from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.plan import BucketState, BuildPlan, IndexOptions
 from laion.clickhouse.server import ServerFacts
+from laion.columns import Column
 from laion.vectors import Dimensions
 
 
@@ -42,20 +44,28 @@ OnProgress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the indexes on every vector need: bytes in RAM and on disk, CPU seconds to build."""
+    """What the indexes on every vector need: bytes in RAM and on disk, CPU seconds to build.
+
+    `search_cpu_s` is of one search for ten rows.
+    """
 
     memory_bytes: int
     disk_bytes: int
     build_cpu_s: float
+    search_cpu_s: float
 
 
 @dataclass(frozen=True)
 class SizedPlan:
-    """Options with everything decided, what they will need, and what was decided or is to mind."""
+    """Options with everything decided, what they will need, and what was decided or is to mind.
+
+    `choice` says how `auto` chose the kind, with the figures of all.
+    """
 
     options: IndexOptions
     estimate: Estimate
     notes: tuple[str, ...]
+    choice: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,27 +86,19 @@ class Contents:
         return not self.problem and (self.rows, self.index_bytes) == kept
 
 
-@dataclass(frozen=True)
-class Question:
-    """What a search asks: `columns` of the rows whose vector is nearest to `target`.
-
-    All are SQL. `conditions` are of the rows, by the columns that searches filter by, `id` and
-    `_partition_id`. The statement binds `{limit:UInt32}`.
-    """
-
-    columns: str
-    vector: str
-    target: str
-    conditions: Sequence[str] = ()
-
-
 class Kind(ABC):
     """A kind of search table."""
 
     ladder: ClassVar[tuple[SearchProfile, ...]]
     """What the gate tries, cheapest first."""
+    is_live: ClassVar[bool] = False
+    """Whether the base table itself is searched: nothing that is searched can be stale."""
+    copies_rows: ClassVar[bool] = False
+    """Whether all of a row is in the search table, so that it takes as much disk again."""
     exact_settings: ClassVar[Mapping[str, Any]]
     """The settings of a search that reads every row."""
+    view_note: ClassVar[str]
+    """What the comment of a view says to people of how it searches."""
 
     @abstractmethod
     def plan(
@@ -112,10 +114,6 @@ class Kind(ABC):
         """Return the decided options in a few words."""
 
     @abstractmethod
-    def marker(self, table: str) -> str:
-        """Return the table or view whose comment says which build is in use, if one of it is."""
-
-    @abstractmethod
     def place(self, table: str, plan: BuildPlan, *, in_use: bool) -> str:
         """Return the name by which a build is searched, before and after it is published."""
 
@@ -127,6 +125,10 @@ class Kind(ABC):
         """Return the tables of a build."""
         place = self.place(table, plan, in_use=in_use)
         return {self.table_of(place, vector) for vector in plan.vectors}
+
+    def in_bucket(self, plan: BuildPlan, bucket: int) -> str:
+        """Return the condition of the rows of a bucket."""
+        return f"_partition_id = '{bucket}'"
 
     @abstractmethod
     def create(self, client: Client, table: str, plan: BuildPlan) -> None:
@@ -163,24 +165,41 @@ class Kind(ABC):
     ) -> None:
         """Put a bucket of the build in use into this one, index included."""
 
-    @abstractmethod
-    def publish(
-        self, client: Client, table: str, plan: BuildPlan, profiles: Mapping[str, SearchProfile]
-    ) -> None:
-        """Put a build in the place of one of the same kind, to be searched by these profiles.
+    def publish(self, client: Client, table: str, plan: BuildPlan) -> None:  # noqa: B027
+        """Put a build where it is searched, before its views are made.
 
-        Harmless when it is there already. The tables of the other one are dropped afterwards.
+        Harmless when it is there already. The tables of the one in use are dropped afterwards.
         """
 
+    def retire(self, client: Client, table: str) -> None:  # noqa: B027
+        """Drop what `publish` has left of a build of this kind; views are of another one now."""
+
+    def condition(self, table: str, column: Column, test: str) -> str:
+        """Return a condition of a column of the base table as this kind's rows can answer it."""
+        return test
+
     @abstractmethod
-    def retire(self, client: Client, table: str, plan: BuildPlan) -> None:
-        """Drop the marker of a build in whose place one of another kind was put."""
+    def shown_from(self, table: str, place: str) -> str:
+        """Return the table whose columns a search returns."""
 
     @abstractmethod
     def read_profile(self, knobs: Mapping[str, int]) -> SearchProfile:
         """Return the profile that was stored; that to begin with when nothing was."""
 
     @abstractmethod
+    def nearest(
+        self,
+        table: str,
+        place: str,
+        plan: BuildPlan,
+        question: Question,
+        profile: SearchProfile | None,
+    ) -> str:
+        """Return the SELECT of `question.nearest_columns` and `distance` of the nearest rows.
+
+        As many as `question.candidates`, or more where that makes them righter.
+        """
+
     def search(
         self,
         table: str,
@@ -191,9 +210,14 @@ class Kind(ABC):
     ) -> str:
         """Return the SELECT that answers a question, nearest first; exactly without a profile.
 
-        It has a column `distance` after those that are asked for. What it needs beside it are the
-        profile's settings, or the kind's `exact_settings`.
+        It has id, distance and the columns that are asked for, and its settings in it.
         """
+        settings = self.exact_settings if profile is None else profile.settings()
+        return question.statement(
+            self.nearest(table, place, plan, question, profile),
+            shown_from=self.shown_from(table, place),
+            settings=", ".join(f"{name} = {value}" for name, value in settings.items()),
+        )
 
     @abstractmethod
     def is_used(self, explained: Sequence[str], vector: str) -> bool:

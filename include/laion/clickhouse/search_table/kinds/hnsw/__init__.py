@@ -12,19 +12,25 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from laion.clickhouse.client import Client, typed_errors
-from laion.clickhouse.cluster import ensure_distributed
+from laion.clickhouse.cluster import drop_distributed, ensure_distributed
 from laion.clickhouse.derived import CREATE_SETTINGS, derive, drop_derived, drop_however_large
-from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table
+from laion.clickhouse.identifiers import (
+    quote_column,
+    quote_identifier,
+    quote_string,
+    search_table,
+)
 from laion.clickhouse.schema import column_types, table_comment
+from laion.clickhouse.search_table.in_use import plan_of
 from laion.clickhouse.search_table.kinds.hnsw import graphs, sizing
 from laion.clickhouse.search_table.kinds.kind import (
     Contents,
     Kind,
     OnProgress,
-    Question,
     SearchProfile,
     SizedPlan,
 )
+from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
 from laion.clickhouse.server import ServerFacts
 from laion.clickhouse.statements import statement
@@ -35,6 +41,8 @@ MAX_CANDIDATES = 10_000
 """Rows that a filtered index search looks at before it reads the whole table instead."""
 MAX_MULTIPLIER = 1000
 """ClickHouse's limit of vector_search_index_fetch_multiplier."""
+LEAST_LIMIT = 10
+"""Rows that the gate asks for."""
 WIDEN = 4
 """Times as many candidates when a filter has left too few."""
 
@@ -75,7 +83,12 @@ class HnswProfile(SearchProfile):
 class Hnsw(Kind):
     """A graph of each vector in each partition, which ClickHouse builds and searches in RAM."""
 
+    copies_rows = True
     exact_settings: ClassVar[Mapping[str, Any]] = {"use_skip_indexes": 0}
+    view_note = (
+        "Filters apply to what the index finds: fewer than k rows may come where few pass. A user "
+        "with readonly = 1 cannot have a view's settings, and searches with those of its profile."
+    )
     ladder = (
         HnswProfile(64),
         HnswProfile(128),
@@ -99,9 +112,6 @@ class Hnsw(Kind):
         own = options.parameters
         parts = (options.quantization, options.metric, f"M={own['m']}")
         return f"HNSW, {', '.join(parts)}, ef_construction={own['ef_construction']}"
-
-    def marker(self, table: str) -> str:
-        return search_table(table)
 
     def place(self, table: str, plan: BuildPlan, *, in_use: bool) -> str:
         return search_table(table) if in_use else f"{search_table(table)}_{plan.build_id}"
@@ -193,25 +203,25 @@ class Hnsw(Kind):
             drop_however_large(client, f"{alter} DROP PARTITION {bucket}")
             client.command(f"{alter} ATTACH PARTITION {bucket} FROM {in_use}")
 
-    def publish(
-        self, client: Client, table: str, plan: BuildPlan, profiles: Mapping[str, SearchProfile]
-    ) -> None:
+    def publish(self, client: Client, table: str, plan: BuildPlan) -> None:
         target, shadow = search_table(table), self.place(table, plan, in_use=False)
         present = table_comment(client, target)
-        if present == plan.as_comment(table):
-            return
-        client.command(statement("hnsw/freeze", table=shadow))
-        swap = "rename_table" if present is None else "exchange_tables"
-        client.command(statement(swap, shadow=shadow, table=target))
+        if present is None or plan_of(target, present) != plan:
+            client.command(statement("hnsw/freeze", table=shadow))
+            swap = "rename_table" if present is None else "exchange_tables"
+            client.command(statement(swap, shadow=shadow, table=target))
         ensure_distributed(client, target)
 
-    def retire(self, client: Client, table: str, plan: BuildPlan) -> None:
-        drop_derived(client, search_table(table))
+    def retire(self, client: Client, table: str) -> None:
+        name = search_table(table)
+        if table_comment(client, name) is not None:
+            drop_distributed(client, name)
+            drop_derived(client, name)
 
     def read_profile(self, knobs: Mapping[str, int]) -> HnswProfile:
         return HnswProfile(**knobs)
 
-    def search(
+    def nearest(
         self,
         table: str,
         place: str,
@@ -219,20 +229,24 @@ class Hnsw(Kind):
         question: Question,
         profile: SearchProfile | None,
     ) -> str:
-        conditions = " AND ".join(question.conditions)
         literals = {
-            "columns": question.columns,
+            "columns": question.nearest_columns,
             "metric": plan.options.metric,
-            "vector": question.vector,
+            "vector": quote_column(question.vector),
             "target": question.target,
-            "where": f"WHERE {conditions}" if conditions else "-- every row",
+            "where": question.where,
+            # Of rescored candidates there are so many per row: a search for one is as thorough.
+            "limit": f"greatest({question.candidates}, {LEAST_LIMIT})",
         }
-        return statement("hnsw/search", table=place, literals=literals)
+        return statement("hnsw/nearest", table=place, literals=literals)
 
     def is_used(self, explained: Sequence[str], vector: str) -> bool:
         """Whether the index is named: where its metric is another, the search is exact."""
         name = graphs.index_name(vector)
         return any(line.strip(" │├└─") == f"Name: {name}" for line in explained)
+
+    def shown_from(self, table: str, place: str) -> str:
+        return place
 
     def check(self, table: str, plan: BuildPlan, rows: int) -> str:
         target = search_table(table)

@@ -27,6 +27,8 @@ NODE_BYTES = 22
 """Per vector and graph beside vector and links: key, level, counters (usearch's layout)."""
 BUILD_CPU_MS = {"f32": 3.0, "f16": 2.5, "bf16": 2.5, "i8": 1.4, "b1": 0.55}
 """CPU per vector of 512 dimensions with ef_construction 128, measured on 100,000: an order."""
+SEARCH_CPU_S = 0.02
+"""Hardly depends on the rows; measured on 1,000,000 (docs/performance.md)."""
 MEMORY_SHARE = 0.7
 """Of a server's memory, what indexes may take; queries, merges and caches need the rest."""
 GONE_INDEXES = {
@@ -84,7 +86,9 @@ def estimate_graphs(rows: int, dimensions: Collection[int], options: IndexOption
     cpu_ms = BUILD_CPU_MS[quantization] * (chosen["ef_construction"] / EF_CONSTRUCTION)
     cpu_s = rows * cpu_ms * sum(dimensions) / 512 / 1000
     memory = int(rows * per_row)
-    return Estimate(memory_bytes=memory, disk_bytes=memory, build_cpu_s=cpu_s)
+    return Estimate(
+        memory_bytes=memory, disk_bytes=memory, build_cpu_s=cpu_s, search_cpu_s=SEARCH_CPU_S
+    )
 
 
 def plan_graphs(

@@ -18,29 +18,27 @@ from typing import Any, ClassVar
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.derived import CREATE_SETTINGS, derive, drop_however_large, read_columns
 from laion.clickhouse.identifiers import (
-    near_view,
-    quote_column,
     quote_identifier,
     quote_string,
     search_table,
     vector_suffix,
 )
-from laion.clickhouse.schema import column_types, table_comment
+from laion.clickhouse.schema import column_types
 from laion.clickhouse.search_table.kinds import OFFERS
 from laion.clickhouse.search_table.kinds.kind import (
     Contents,
     Estimate,
     Kind,
     OnProgress,
-    Question,
     SearchProfile,
     SizedPlan,
 )
+from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
 from laion.clickhouse.server import ServerFacts, read_codec_setting
 from laion.clickhouse.statements import statement
-from laion.columns import FILTERED, TEXT
-from laion.errors import BadRequest, ClickHouseBusy, ServerTooOld, TableMismatch
+from laion.columns import FILTERED, Column
+from laion.errors import BadRequest, ClickHouseBusy, ServerTooOld
 from laion.vectors import Dimensions
 
 MULTIPLIER = 10
@@ -50,8 +48,12 @@ CODE_BYTES = {"rabitq": 1 / 8, "turboquant": 1 / 4, "int8": 1.0}
 """Of one dimension. Beside it a code has 4 bytes."""
 BUILD_CPU_S = 35e-6
 """Of a row of 512 dimensions, filled and merged; measured on 1,000,000 (docs/performance.md)."""
+SEARCH_CPU_S = 0.2e-6
+"""Of a row of 512 dimensions; measured on 1,000,000 (docs/performance.md)."""
 ROW_BYTES = 16
 """Of id, shard and filter columns in a narrow table, about."""
+NARROW = [column for column in FILTERED if column.filter and not column.filter.contains]
+"""The columns that searches filter by before they rank."""
 NOTES = (
     "The codec Quantized is experimental in ClickHouse. Searches depend on it, and are measured "
     "before they are put in place; the base table does not.",
@@ -86,6 +88,7 @@ class Quantized(Kind):
     """A short code of each vector, of which a search compares every one."""
 
     exact_settings: ClassVar[Mapping[str, Any]] = {"vector_search_use_quantized_codes": 0}
+    view_note = "Filters apply before anything is ranked."
     ladder = tuple(ShortlistProfile(rows) for rows in (10, 20, 50, 100, 200, 500, 1000))
 
     def plan(
@@ -119,9 +122,12 @@ class Quantized(Kind):
         codes = sum(size * CODE_BYTES[method] + 4 for size in dimensions.values())
         disk = rows * (codes + sum(2 * size + ROW_BYTES for size in dimensions.values()))
         cpu_s = rows * BUILD_CPU_S * sum(dimensions.values()) / 512
+        search_cpu_s = rows * SEARCH_CPU_S * max(dimensions.values()) / 512
         return SizedPlan(
             replace(options, quantization=method, parameters={}),
-            Estimate(memory_bytes=0, disk_bytes=int(disk), build_cpu_s=cpu_s),
+            Estimate(
+                memory_bytes=0, disk_bytes=int(disk), build_cpu_s=cpu_s, search_cpu_s=search_cpu_s
+            ),
             NOTES,
         )
 
@@ -131,17 +137,13 @@ class Quantized(Kind):
     def place(self, table: str, plan: BuildPlan, *, in_use: bool) -> str:
         return f"{search_table(table)}_{plan.build_id}"
 
-    def marker(self, table: str) -> str:
-        return near_view(table)
-
     def table_of(self, place: str, vector: str) -> str:
         return f"{place}_{vector_suffix(vector)}"
 
     def create(self, client: Client, table: str, plan: BuildPlan) -> None:
-        self._check_names(client, table, plan)
         place = self.place(table, plan, in_use=False)
         types = {column.name: column.type for column in read_columns(client, table)}
-        filters = ", ".join(f"{quote_identifier(c.name)} {types[c.name]}" for c in FILTERED)
+        filters = ", ".join(f"{quote_identifier(c.name)} {types[c.name]}" for c in NARROW)
         allowed = {name: 1 for name in (read_codec_setting(client),) if name}
         for vector, dimension in plan.vectors.items():
             narrow = self.table_of(place, vector)
@@ -164,7 +166,7 @@ class Quantized(Kind):
         first, last = plan.shards_of(bucket)
         norms = [f"L2Norm({quote_identifier(vector)})" for vector in plan.vectors]
         usable = " AND ".join(f"isFinite({norm}) AND {norm} > 0" for norm in norms)
-        shared = ["id", "shard", *(quote_identifier(column.name) for column in FILTERED)]
+        shared = ["id", "shard", *(quote_identifier(column.name) for column in NARROW)]
         for vector in plan.vectors:
             narrow = self.table_of(self.place(table, plan, in_use=False), vector)
             own = quote_identifier(vector)
@@ -214,7 +216,7 @@ class Quantized(Kind):
         """Whether the columns that are filtered by are still of the same types."""
         base, place = column_types(client, table), self.place(table, old, in_use=True)
         narrow = column_types(client, self.table_of(place, next(iter(old.vectors))))
-        return all(base[column.name] == narrow.get(column.name) for column in FILTERED)
+        return all(base[column.name] == narrow.get(column.name) for column in NARROW)
 
     def take_over(
         self, client: Client, table: str, plan: BuildPlan, old: BuildPlan, bucket: int
@@ -228,46 +230,10 @@ class Quantized(Kind):
                 drop_however_large(client, f"ALTER TABLE {new} DROP PARTITION {bucket}")
                 client.command(f"ALTER TABLE {new} ATTACH PARTITION {bucket} FROM {before}")
 
-    def publish(
-        self, client: Client, table: str, plan: BuildPlan, profiles: Mapping[str, SearchProfile]
-    ) -> None:
-        """Replace the view of each vector; each is of one build at any time."""
-        place = self.place(table, plan, in_use=False)
-        self._check_names(client, table, plan)
-        shown = ", ".join(
-            quote_column(column.name)
-            for column in read_columns(client, table)
-            if column.kind != "EPHEMERAL" and column.name not in ("id", *plan.vectors)
-        )
-        names = list(plan.vectors)
-        # The first view says what is in use: it is the last to be replaced.
-        for vector in reversed(names):
-            narrow = self.table_of(place, vector)
-            client.command(statement("hnsw/freeze", table=narrow))
-            profile = profiles[vector]
-            assert isinstance(profile, ShortlistProfile)
-            literals = {
-                "conditions": _view_conditions(),
-                "columns": shown,
-                "shortlist": str(profile.rows),
-                "multiplier": str(MULTIPLIER),
-                "comment": quote_string(plan.as_comment(table)),
-            }
-            view = near_view(table, "" if vector == names[0] else vector)
-            identifiers = {"view": view, "narrow": narrow, "table": table, "vector": vector}
-            client.command(statement("quantized/near", literals=literals, **identifiers))
-
-    def retire(self, client: Client, table: str, plan: BuildPlan) -> None:
-        names = list(plan.vectors)
-        # The marker last: until it is gone, the next try drops what is left.
-        for vector in reversed(names):
-            view = near_view(table, "" if vector == names[0] else vector)
-            client.command(statement("drop_view", view=view))
-
     def read_profile(self, knobs: Mapping[str, int]) -> ShortlistProfile:
         return ShortlistProfile(**knobs)
 
-    def search(
+    def nearest(
         self,
         table: str,
         place: str,
@@ -275,43 +241,38 @@ class Quantized(Kind):
         question: Question,
         profile: SearchProfile | None,
     ) -> str:
-        wanted = profile.rows if isinstance(profile, ShortlistProfile) else 0
-        where = " AND ".join(question.conditions)
-        is_narrow = question.columns == "id"
+        shortlist = question.candidates
+        if isinstance(profile, ShortlistProfile):
+            shortlist = f"greatest({shortlist}, {profile.rows})"
         literals = {
-            "columns": "id" if is_narrow else "id, shard",
-            "inner": "id" if is_narrow else "id, shard",
+            "columns": question.nearest_columns,
             "target": question.target,
-            "where": f"WHERE {where}" if where else "-- every row",
-            "shortlist": f"greatest({{limit:UInt32}}, {wanted})",
+            "where": question.where,
+            "limit": shortlist,
         }
         names = {"narrow": self.table_of(place, question.vector), "vector": question.vector}
-        nearest = statement("quantized/nearest", literals=literals, **names)
-        if is_narrow:
-            return nearest
-        indented = nearest.replace("\n", "\n            ")
-        literals = {"nearest": indented, "columns": question.columns}
-        return statement("quantized/search", table=table, literals=literals)
+        return statement("quantized/nearest", literals=literals, **names)
+
+    def condition(self, table: str, column: Column, test: str) -> str:
+        """Ask the base table for what the narrow tables do not have."""
+        if column in NARROW:
+            return test
+        return f"id IN (SELECT id FROM {quote_identifier(table)} WHERE {test})"
+
+    def shown_from(self, table: str, place: str) -> str:
+        return table
 
     def is_used(self, explained: Sequence[str], vector: str) -> bool:
         return any("quantized shortlist" in line for line in explained)
 
     def check(self, table: str, plan: BuildPlan, rows: int) -> str:
-        narrow = self.table_of(self.place(table, plan, in_use=True), next(iter(plan.vectors)))
-        literals = {"name": quote_string(narrow), "rows": str(rows)}
-        return statement("quantized/check", narrow=narrow, literals=literals)
-
-    def _check_names(self, client: Client, table: str, plan: BuildPlan) -> None:
-        """Raise TableMismatch when somebody else's table or view has a name that is needed."""
-        for vector in plan.vectors:
-            is_first = vector == next(iter(plan.vectors))
-            view = near_view(table, "" if is_first else vector)
-            comment = table_comment(client, view)
-            if comment is not None and '"search_of"' not in comment:
-                raise TableMismatch(
-                    f"{view!r} exists and was not made by this package; it is left alone. Rename "
-                    "it, or choose the index_kind hnsw."
-                )
+        names = sorted(self.tables(table, plan, in_use=True))
+        counts = [f"(SELECT count() FROM {quote_identifier(name)}) = {rows}" for name in names]
+        literals = {
+            "has_all_rows": " AND ".join(counts),
+            "names": ", ".join(map(quote_string, names)),
+        }
+        return statement("quantized/check", literals=literals)
 
     @staticmethod
     def _parts(client: Client, narrow: str, bucket: int) -> dict[str, int]:
@@ -322,20 +283,3 @@ class Quantized(Kind):
             )
         (row,) = found.named_results()
         return dict(row)
-
-
-def _view_conditions() -> str:
-    """Return the filters as parameters of a view, each of which may be NULL or left out."""
-    conditions = []
-    for column in FILTERED:
-        assert column.filter is not None
-        name, kind = column.filter.parameter, column.type.clickhouse
-        if column.type is TEXT:
-            # An array cannot be NULL: values are one text, separated by commas.
-            given = f"{{{name}:Nullable(String)}}"
-            test = f"has(splitByChar(',', assumeNotNull({given})), {column.name})"
-        else:
-            given = f"{{{name}:Nullable({kind})}}"
-            test = f"NOT {column.name} < assumeNotNull({given})"
-        conditions.append(f"({given} IS NULL OR {test})")
-    return "\n                    AND ".join(conditions)

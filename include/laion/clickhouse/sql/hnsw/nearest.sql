@@ -2,4 +2,4 @@ SELECT $columns, $metric($vector, $target) AS distance
 FROM $table
 $where
 ORDER BY distance
-LIMIT {limit:UInt32}
+LIMIT $limit

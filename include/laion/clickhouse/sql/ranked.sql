@@ -1,0 +1,7 @@
+SELECT $columns
+FROM
+(
+    $nearest
+)
+ORDER BY distance, id
+LIMIT $limit
