@@ -33,14 +33,10 @@ from laion.clickhouse.search_table.build import begin_build, build_bucket, publi
 from laion.clickhouse.search_table.kinds.hnsw.sizing import estimate_graphs
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
-from laion.clickhouse.search_table.recall import (
-    Probe,
-    Recall,
-    ask,
-    ground_truth,
-    measure_recall,
-)
+from laion.clickhouse.search_table.probe import Probe
+from laion.clickhouse.search_table.recall import Recall, measure_recall
 from laion.clickhouse.search_table.standing_queries import standing_queries
+from laion.clickhouse.search_table.truth import ground_truth
 from laion.vectors import IMAGE, TEXT
 
 FULL = bool(os.environ.get("FULL"))
@@ -187,11 +183,12 @@ def climb(builds: Builds, plan: BuildPlan) -> list[tuple[float, float]]:
     searched = f"{TABLE}_search"
     queries = standing_queries(builds.client, TABLE, searched, plan, QUERIES)["image_embedding"]
     truth = ground_truth(builds, plan, searched, "image_embedding", queries, plan.buckets)
-    probe = Probe(builds.client, searched, "image_embedding", plan)
+    probe = Probe(builds.client, TABLE, searched, "image_embedding", plan)
     curve = []
     for profile in probe.kind.ladder:
-        recalls, seconds = ask(probe, queries, truth, 10, profile)
-        all_seconds, all_recalls = (list(chain(*d.values())) for d in (seconds, recalls))
+        asked = probe.ask_all(queries, truth, 10, profile).values()
+        all_seconds = list(chain(*(one.seconds for one in asked)))
+        all_recalls = list(chain(*(one.recalls for one in asked)))
         curve.append((1000 * float(np.median(all_seconds)), float(np.mean(all_recalls))))
     return curve
 

@@ -23,7 +23,6 @@ from laion.clickhouse.schema import read_identity, table_comment
 from laion.clickhouse.search_table.in_use import read_in_use
 from laion.clickhouse.search_table.kinds import AUTO, kind_of
 from laion.clickhouse.search_table.lease import Builds
-from laion.clickhouse.search_table.plan import FIRST_KIND
 from laion.datasets import load_profile
 from laion.errors import BadRequest, NeverLoaded, UnknownDataset
 from laion.shards import HeldShard, format_shards, parse_shards, shard_label
@@ -184,7 +183,7 @@ def ingest_conf(
         # run that loaded was asked for.
         conf["build_index"] = True
         kind = AUTO if in_use.chosen else in_use.options.kind
-        if kind != conf.get("index_kind", FIRST_KIND):
+        if kind != conf.get("index_kind"):
             conf["index_kind"] = kind
             conf["index_metric"] = in_use.options.metric
             conf["index_quantization"] = AUTO if in_use.chosen else in_use.options.quantization

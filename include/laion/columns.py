@@ -79,7 +79,8 @@ class Column:
         if self.filter.contains:
             return f"positionCaseInsensitiveUTF8({self.name}, {value}) > 0"
         if self.type is TEXT:
-            return f"has({value}, {self.name})"
+            # An owner may have made an Enum of it.
+            return f"has({value}, toString({self.name}))"
         return f"NOT {self.name} < {value}"
 
 

@@ -29,7 +29,7 @@ from laion.clickhouse.schema import read_identity
 from laion.clickhouse.search_table.in_use import read_in_use
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.lease import Builds
-from laion.clickhouse.search_table.plan import BuildPlan
+from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
 from laion.clickhouse.search_table.recheck import recheck_recall
 from laion.clickhouse.shards.publish import read_contents
 from laion.errors import LaionError
@@ -220,7 +220,7 @@ def check_recall(client: Client, table: str, *, queries: int, budget: int) -> li
     """Ask the standing queries again; one finding for each column and kind below its target."""
     measured = recheck_recall(client, table, queries=queries, budget=budget)
     if not measured:
-        raise Skipped("there is no search table")
+        raise Skipped("there is no index that could find too little")
     plan = read_in_use(client, table)
     remedy = _rebuild(table, plan) if plan else ""
     low = [
@@ -253,8 +253,10 @@ def _short_disk(name: str, free: int, total: int) -> Finding:
 
 def _rebuild(table: str, plan: BuildPlan) -> str:
     """Return what builds the search table in use again, as it is."""
-    kind = "" if plan.chosen else f", index_kind {plan.options.kind}"
-    return f"trigger laion_ingest with shards empty{kind} and build_index on for table {table}"
+    asked = "" if plan.chosen else f", index_kind {plan.options.kind}"
+    if plan.options.metric != IndexOptions.metric:
+        asked += f", index_metric {plan.options.metric}"
+    return f"trigger laion_ingest with shards empty{asked} and build_index on for table {table}"
 
 
 def _damage(check: str, table: str, repairs: Sequence[ShardRepair]) -> Finding:

@@ -163,7 +163,7 @@ def loaded(site: Site) -> set[str]:
 def waiting_run(site: Site) -> Iterator[str]:
     """A run that is queued and stays so, because its DAG is paused."""
     _pause(site, True)
-    run_id = site.api.trigger("laion_ingest", {"dataset": "sample", "index_kind": "hnsw"})
+    run_id = site.api.trigger("laion_ingest", {"dataset": "sample"})
     yield run_id
     requests.delete(
         f"{site.info.airflow_url}/api/v2/dags/laion_ingest/dagRuns/{run_id}",

@@ -314,9 +314,9 @@ class TestSearch:
         self, site: Site, page: Page, loaded: set[str]
     ) -> None:
         site.client.command(
-            "INSERT INTO sample_search SELECT * REPLACE (70000001 AS id, {c:String} AS caption, "
+            "INSERT INTO sample SELECT * REPLACE (70000001 AS id, {c:String} AS caption, "
             "'javascript:parent.hacked=1' AS url, 'NSFW' AS NSFW) "
-            "FROM (SELECT * FROM sample_search WHERE id = 7)",
+            "FROM (SELECT * FROM sample WHERE id = 7)",
             parameters={"c": HOSTILE},
         )
         frame = site.visit(page, "search?like=7&table=sample&limit=12")
@@ -327,6 +327,9 @@ class TestSearch:
         expect(hit.locator("a")).to_have_count(0)
         assert page.evaluate("window.hacked") is None
         keep_screenshot(page, "search-dead")
+        site.client.command(
+            "ALTER TABLE sample DELETE WHERE id = 70000001", settings={"mutations_sync": 1}
+        )
 
     def test_it_is_dark_where_airflow_is_and_fits_a_phone(
         self, site: Site, page: Page, loaded: set[str]

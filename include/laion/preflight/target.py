@@ -7,7 +7,6 @@ from contextlib import suppress
 
 from laion.clickhouse.client import Client
 from laion.clickhouse.derived import check_publishable
-from laion.clickhouse.identifiers import search_table
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.kinds.kind import SizedPlan
 from laion.clickhouse.search_table.sizing import plan_index
@@ -50,8 +49,8 @@ def check_version(run: Run, server: ServerFacts) -> Line:
 
 def check_disk(
     run: Run,
-    client: Client,
     server: ServerFacts,
+    kept: str,
     rows: dict[int, int | None],
     held: dict[int, int],
 ) -> Line:
@@ -60,7 +59,7 @@ def check_disk(
     per_row = run.row_bytes + METADATA_ROW_BYTES
     table = sum(max(0, (count or 0) - held.get(n, 0)) for n, count in rows.items()) * per_row
     needed, parts = table, f"{format_gb(table)} for the table"
-    if (plan := _planned(run, server, {**held, **rows})) is not None:
+    if (plan := _planned(run, server, {**held, **rows}, kept)) is not None:
         needed += plan.estimate.disk_bytes
         if kind_of(plan.options).copies_rows:
             needed += sum(count or 0 for count in {**held, **rows}.values()) * per_row
@@ -72,7 +71,7 @@ def check_disk(
     found = f"{format_gb(free)} free"
     if needed <= free:
         return Line("ClickHouse disk", parts, found)
-    if table <= free and table_exists(client, search_table(run.table)):
+    if table <= free and kept:
         return Line(
             "ClickHouse disk",
             parts,
@@ -89,14 +88,17 @@ def check_disk(
     )
 
 
-def check_index(run: Run, server: ServerFacts, rows: Mapping[int, int | None]) -> Iterator[Line]:
+def check_index(
+    run: Run, server: ServerFacts, rows: Mapping[int, int | None], kept: str
+) -> Iterator[Line]:
+    """Compare what the search table is to be with the server; `kept` is the kind in use."""
     if run.index is None:
         return
     # What cannot be built is refused though nothing is known of the rows yet.
     total = sum(count or 0 for count in rows.values())
     memory = "not told" if server.memory_bytes is None else format_gb(server.memory_bytes)
     try:
-        plan = plan_index(total, run.dimensions, run.index, server)
+        plan = plan_index(total, run.dimensions, run.index, server, kept)
     except (BadRequest, IndexTooLarge, ServerTooOld) as error:
         yield Line("index memory", f"{total:,} rows", memory, Verdict.PROBLEM, str(error))
         return
@@ -114,13 +116,15 @@ def check_index(run: Run, server: ServerFacts, rows: Mapping[int, int | None]) -
     yield Line("index memory", f"{kind}: {needed}", memory, verdict, note)
 
 
-def _planned(run: Run, server: ServerFacts, rows: Mapping[int, int | None]) -> SizedPlan | None:
+def _planned(
+    run: Run, server: ServerFacts, rows: Mapping[int, int | None], kept: str
+) -> SizedPlan | None:
     """Return what the search table is to be; None without one that can be."""
     total = sum(count or 0 for count in rows.values())
     if run.index is None or not total:
         return None
     with suppress(BadRequest, IndexTooLarge, ServerTooOld):
-        return plan_index(total, run.dimensions, run.index, server)
+        return plan_index(total, run.dimensions, run.index, server, kept)
     return None
 
 

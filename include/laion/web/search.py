@@ -148,6 +148,7 @@ def find(
                 "seconds": result.seconds,
                 "sql": result.runnable_sql(),
                 "is_exact": result.is_exact,
+                "is_fallback": result.is_fallback,
             }
             for method, result in results.items()
         },

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from laion.clickhouse.client import Client, read_rows, typed_errors
+from laion.clickhouse.identifiers import quote_identifier
 from laion.clickhouse.ledger.shard_facts import shards_to_index
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.plan import BucketStage, BuildPlan, BuildState
@@ -84,10 +85,14 @@ def read_search_table(client: Client, table: str) -> SearchTable | None:
         used = _buckets(client, table, published["build_id"])
     in_work = _buckets(client, table, newest["build_id"]) if newest is not published else []
     sources = {HeldShard(*held) for bucket in used for held in bucket["shards"]}
+    rows = sum(bucket["rows"] for bucket in used)
+    if plan and (kind := kind_of(plan.options)).is_live:
+        name = kind.table_of(kind.place(table, plan, in_use=True), next(iter(plan.vectors)))
+        rows = int(str(client.command(f"SELECT count() FROM {quote_identifier(name)}")))
     return SearchTable(
         build_id=published["build_id"] if published else "",
         at_ms=published["at_ms"] if published else 0,
-        rows=sum(bucket["rows"] for bucket in used),
+        rows=rows,
         left_out=sum(bucket["left_out"] for bucket in used),
         bytes=sum(bucket["index_bytes"] for bucket in used),
         index=kind_of(plan.options).describe(plan.options) if plan else "",

@@ -101,20 +101,20 @@ def compare_shard(clickhouse: ClickHouse, table: str, source: Path, shard: int) 
     return [f"shard {shard}: {column} differs from the source" for column in wrong]
 
 
-def held_shards(clickhouse: ClickHouse, table: str) -> dict[int, Seen]:
+def held_shards(clickhouse: ClickHouse, table: str, columns: str = EVERYTHING) -> dict[int, Seen]:
     """Return what each shard looks like to a reader now."""
     query = (
-        f"SELECT shard, count(), uniqExact(id), sum(cityHash64({EVERYTHING})) "
+        f"SELECT shard, count(), uniqExact(id), sum(cityHash64({columns})) "
         f"FROM {table} GROUP BY shard"
     )
     return {int(s): (int(n), int(d), int(h)) for s, n, d, h in clickhouse.rows(query, 20)}
 
 
 def left_tables(clickhouse: ClickHouse) -> list[str]:
-    """Return tables of attempts and builds that are over."""
+    """Return tables of attempts, and of builds but for the views' and `<table>_search` itself."""
     query = (
         "SELECT name FROM system.tables WHERE database = currentDatabase() "
-        r"AND match(name, '(_staging_\\d+_[0-9a-f]{8}|_search_[0-9a-f]{8})$')"
+        r"AND match(name, '(_staging_\\d+_[0-9a-f]{8}|_search_[0-9a-f]{8}(_\\w+)?)$')"
     )
     return [row[0] for row in clickhouse.rows(query)]
 
@@ -155,6 +155,7 @@ class Reader:
 
     clickhouse: ClickHouse
     table: str
+    columns: str = EVERYTHING
     every_s: float = READ_EVERY_S
     reads: int = 0
     seen: dict[int, list[Seen]] = field(default_factory=dict)
@@ -191,7 +192,7 @@ class Reader:
         while not self._ended.wait(self.every_s):
             # The table may not be there yet, and the server may be down.
             with contextlib.suppress(OSError):
-                now = held_shards(self.clickhouse, self.table)
+                now = held_shards(self.clickhouse, self.table, self.columns)
                 self.reads += 1
                 self.vanished += [s for s in self.seen if s not in now and s not in self.vanished]
                 for shard, state in now.items():

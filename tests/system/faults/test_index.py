@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import pytest
 
+from tests.shard_files import DIMENSION
 from tests.system.faults import checker
 from tests.system.faults.proxy import Passage, sleeping
 from tests.system.faults.world import TABLE, Run, World
 
 SEARCH = f"{TABLE}_search"
+VIEW = f"{TABLE}_near(q = [{', '.join(['1'] * DIMENSION)}], k = 100000)"
 ANSWERED: dict[str, Any] = {"in_answer": True}
 TASKS = ("plan_index", "build_index", "measure_recall", "publish_index")
 ROWS = (1200, 800)
@@ -39,11 +41,28 @@ POINTS = {
     "publish_index, EXCHANGE TABLES answered": Point("publish_index", b"EXCHANGE TABLES", ANSWERED),
     "publish_index, before the old table goes": Point("publish_index", b"DROP TABLE", {}),
 }
-FAST = ("build_index, MATERIALIZE INDEX answered",)
-points = pytest.mark.parametrize(
-    "point",
-    [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow_fault) for name in POINTS],
-)
+QUANTIZED_POINTS = {
+    "plan_index, before the tables are made": Point("plan_index", b"CREATE TABLE IF NOT", {}),
+    "build_index, before the codes are written": Point("build_index", b"INSERT INTO `faulty_s", {}),
+    "build_index, when the codes are written": Point(
+        "build_index", b"INSERT INTO `faulty_s", ANSWERED
+    ),
+    "measure_recall, between two queries": Point("measure_recall", b"use_quantized_codes = 1", {}),
+    "publish_index, before the first view": Point("publish_index", b"OR REPLACE VIEW", {}),
+    "publish_index, between two views": Point("publish_index", b"VIEW `faulty_near` ", {}),
+    "publish_index, the last view answered": Point(
+        "publish_index", b"VIEW `faulty_near` ", ANSWERED
+    ),
+    "publish_index, before the old tables go": Point("publish_index", b"DROP TABLE", {}),
+}
+FAST = ("build_index, MATERIALIZE INDEX answered", "publish_index, between two views")
+
+
+def points(names: Iterable[str]) -> pytest.MarkDecorator:
+    """Run a test for each point, all but those of FAST in the whole matrix only."""
+    slow = pytest.mark.slow_fault
+    marked = [pytest.param(name, marks=[] if name in FAST else slow) for name in names]
+    return pytest.mark.parametrize("point", marked)
 
 
 def build(run: Run) -> str:
@@ -62,34 +81,38 @@ def build(run: Run) -> str:
     return "success"
 
 
-def counts(world: World) -> list[int]:
+def counts(world: World, searched: str = SEARCH) -> list[int]:
     """Return the rows of each shard in the search table."""
-    found = world.direct.rows(f"SELECT shard, count() FROM {SEARCH} GROUP BY shard ORDER BY shard")
-    return [int(rows) for _, rows in found]
+    query = f"SELECT shard, count() FROM {searched} GROUP BY shard ORDER BY shard"
+    return [int(rows) for _, rows in world.direct.rows(query)]
 
 
-def load_and_build(world: World, *rows: int, seed: int = 1) -> tuple[Run, str]:
+def load_and_build(world: World, *rows: int, seed: int = 1, kind: str = "hnsw") -> tuple[Run, str]:
     world.write_shards(*rows, seed=seed)
-    run = world.start_run(f"0-{len(rows) - 1}", build_index=True)
+    quantization = "f32" if kind == "hnsw" else "auto"
+    asked = {"index_kind": kind, "index_quantization": quantization}
+    run = world.start_run(f"0-{len(rows) - 1}", build_index=True, **asked)
     assert {outcome.state for outcome in run.load_shards()} == {"success"}
     assert run.confirm().state == "success"
     return run, build(run)
 
 
-def fault_at(point: str, world: World, action: Callable[[Passage], None]) -> None:
-    """Build once; load a shard anew and build past a fault, while a reader counts."""
-    assert load_and_build(world, *ROWS)[1] == "success"
+def fault_at(
+    point: Point, world: World, action: Callable[[Passage], None], kind: str = "hnsw"
+) -> None:
+    """Build once; load a shard again and build past a fault, while a reader counts."""
+    searched = SEARCH if kind == "hnsw" else VIEW
+    assert load_and_build(world, *ROWS, kind=kind)[1] == "success"
     world.verify([0, 1])
-    task, pattern, where = POINTS[point]
-    with world.read(SEARCH) as reader:
-        rule = world.during(task, pattern, action, **where)
-        _, ended = load_and_build(world, *MORE_ROWS, seed=2)
+    with world.read(searched, "id, url, caption") as reader:
+        rule = world.during(point.task, point.pattern, action, **point.where)
+        _, ended = load_and_build(world, *MORE_ROWS, seed=2, kind=kind)
     world.readers.remove(reader)
 
     assert rule.fired.is_set(), "the fault was never reached"
     assert ended == "success"
     world.expect(published=[0, 1])
-    assert counts(world) == list(MORE_ROWS)
+    assert counts(world, searched) == list(MORE_ROWS)
     seen = {shard: [state[0] for state in states] for shard, states in reader.seen.items()}
     world.tell(f"{reader.reads} reads of the search table saw {seen}")
     assert reader.vanished == []
@@ -100,16 +123,17 @@ def fault_at(point: str, world: World, action: Callable[[Passage], None]) -> Non
         f"AND table = '{SEARCH}' AND data_compressed_bytes = 0"
     )
     assert indexed == [["0"]]
-    assert checker.left_tables(world.direct) == []
+    in_use = 0 if kind == "hnsw" else 2
+    assert len(checker.left_tables(world.direct)) == in_use
 
 
 @pytest.mark.scenario(
     done="SIGKILL of the worker: {point}",
     promised="searches go on; the next try goes on with the build; the new table is whole",
 )
-@points
+@points(POINTS)
 def test_worker_killed(world: World, point: str) -> None:
-    fault_at(point, world, world.kill_worker)
+    fault_at(POINTS[point], world, world.kill_worker)
 
 
 @pytest.mark.slow_fault
@@ -119,7 +143,26 @@ def test_worker_killed(world: World, point: str) -> None:
 )
 @pytest.mark.parametrize("point", POINTS)
 def test_server_killed(fragile: World, point: str) -> None:
-    fault_at(point, fragile, fragile.crash_server)
+    fault_at(POINTS[point], fragile, fragile.crash_server)
+
+
+@pytest.mark.scenario(
+    done="SIGKILL of the worker, search table of kind quantized: {point}",
+    promised="searches go on; the next try resumes the build; the new tables are whole",
+)
+@points(QUANTIZED_POINTS)
+def test_worker_killed_at_codes(world: World, point: str) -> None:
+    fault_at(QUANTIZED_POINTS[point], world, world.kill_worker, "quantized")
+
+
+@pytest.mark.slow_fault
+@pytest.mark.scenario(
+    done="SIGKILL of ClickHouse, search table of kind quantized: {point}",
+    promised="the old tables answer afterwards; the next try resumes; the new tables are whole",
+)
+@pytest.mark.parametrize("point", QUANTIZED_POINTS)
+def test_server_killed_at_codes(fragile: World, point: str) -> None:
+    fault_at(QUANTIZED_POINTS[point], fragile, fragile.crash_server, "quantized")
 
 
 @pytest.mark.slow_fault
@@ -129,7 +172,7 @@ def test_server_killed(fragile: World, point: str) -> None:
 )
 @pytest.mark.parametrize("after_s", [0.02, 0.1, 0.3])
 def test_server_killed_while_building(fragile: World, after_s: float) -> None:
-    point = "build_index, MATERIALIZE INDEX answered"
+    point = POINTS["build_index, MATERIALIZE INDEX answered"]
     fault_at(point, fragile, sleeping(after_s, fragile.crash_server))
 
 

@@ -184,9 +184,9 @@ class World:
     # What must hold
 
     @contextmanager
-    def read(self, table: str = TABLE) -> Iterator[Reader]:
+    def read(self, table: str = TABLE, columns: str = checker.EVERYTHING) -> Iterator[Reader]:
         """Read the table all the time, as users do."""
-        with Reader(self.direct, table) as reader:
+        with Reader(self.direct, table, columns) as reader:
             yield reader
         self.readers.append(reader)
 

@@ -79,13 +79,17 @@ def begin_build(
         options=replace(sized.options, buckets=0, min_bucket_rows=0),
         chosen=sized.choice,
     )
+    kind = kind_of(plan.options)
+    kind.check_names(client, table)
     own, state = builds.of_run()
     is_over = own is not None and in_use is not None and own.build_id == in_use.build_id
     goes_on = own and not is_over and state != BuildState.PUBLISHED and own.layout == plan.layout
+    if own and is_over and state != BuildState.PUBLISHED:
+        # Killed when it was in place already: its tables are those in use, and not to be filled.
+        builds.append(own.build_id, BuildState.PUBLISHED)
     holder = builds.claim(own.build_id if own and goes_on else "")
     if not builds.is_own(holder):
         return holder
-    kind = kind_of(plan.options)
     alike = in_use if in_use is not None and in_use.layout == plan.layout else None
     if alike is not None and not kind.has_same_columns(client, table, alike):
         alike = None

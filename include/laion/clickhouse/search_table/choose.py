@@ -16,7 +16,9 @@ from laion.vectors import Dimensions
 ENOUGH_CPU_S = 0.1
 """What a search may take: of the kinds that keep it, the cheapest to build is chosen."""
 KEPT = 2
-"""So many times that is still right for the kind in use: a table is not moved to and fro."""
+"""So many times that will do for the kind in use: a table is not moved back and forth."""
+ROW_BYTES = 200
+"""Of a row beside its vectors, in a search table that has all of it."""
 LONGEST_BUILD_H = 72
 """Hours on the server's cores."""
 
@@ -47,10 +49,10 @@ def choose_kind(
     """Return the plan of the kind that suits best; `kept` is the kind in use.
 
     Of the kinds that the server can have, the cheapest to build whose searches take ENOUGH_CPU_S
-    at most; where none does, that with the quickest searches. Raises IndexTooLarge when there is
+    at most; where none does, the one with the quickest searches. Raises IndexTooLarge when there is
     none at all, BadRequest for options that no kind has.
     """
-    candidates = list(_candidates(rows, dimensions, options, server))
+    candidates = list(_candidates(rows, dimensions, options, server, kept))
     possible = {c.kind: c.plan for c in candidates if c.plan is not None and not c.reason}
     if not possible:
         weighed = "; ".join(map(str, candidates))
@@ -72,7 +74,7 @@ def choose_kind(
         chosen, why = kept, "is in use, and quick enough"
     elif quick:
         chosen = min(quick, key=build)
-        why = f"is the cheapest to build with searches of {ENOUGH_CPU_S} CPU seconds at most"
+        why = f"is the cheapest to build whose searches take at most {ENOUGH_CPU_S} CPU seconds"
     else:
         chosen = min(possible, key=lambda kind: possible[kind].estimate.search_cpu_s)
         why = f"has the quickest searches; none takes {ENOUGH_CPU_S} CPU seconds or less"
@@ -82,20 +84,26 @@ def choose_kind(
 
 
 def _candidates(
-    rows: int, dimensions: Dimensions, options: IndexOptions, server: ServerFacts
+    rows: int, dimensions: Dimensions, options: IndexOptions, server: ServerFacts, kept: str
 ) -> Iterator[_Candidate]:
     """Yield all kinds. Raises BadRequest when none has the metric and quantization asked for."""
     refused: list[BadRequest] = []
     for name in OFFERS:
         try:
-            plan = load_kind(name).plan(rows, dimensions, replace(options, kind=name), server)
+            kind = load_kind(name)
+            plan = kind.plan(rows, dimensions, replace(options, kind=name), server)
         except (IndexTooLarge, ServerTooOld) as error:
             yield _Candidate(name, None, _short(error))
         except BadRequest as error:
             refused.append(error)
             yield _Candidate(name, None, _short(error))
         else:
-            yield _Candidate(name, plan, _hindrance(plan.estimate, server))
+            if kind.copies_rows:
+                copies = rows * (4 * sum(dimensions.values()) + ROW_BYTES)
+                needs = replace(plan.estimate, disk_bytes=plan.estimate.disk_bytes + copies)
+                plan = replace(plan, estimate=needs)
+            # What is in use is on the disk already, and only what changed is built again.
+            yield _Candidate(name, plan, "" if name == kept else _hindrance(plan.estimate, server))
     if len(refused) == len(OFFERS):
         raise refused[list(OFFERS).index("hnsw")]
 

@@ -23,9 +23,12 @@ KNOWN = {column.filter.parameter: column for column in FILTERED if column.filter
 
 
 def narrowing(filters: Filters) -> dict[str, Any]:
-    """Return the filters that narrow. Raises BadRequest for those that do not exist."""
+    """Return the filters that narrow. Raises BadRequest for those that cannot be meant."""
     if unknown := sorted(set(filters) - set(KNOWN)):
         raise BadRequest(f"no filter {', '.join(unknown)}; there are {', '.join(KNOWN)}")
+    for name, value in filters.items():
+        if _is_list(KNOWN[name]) and isinstance(value, str):
+            raise BadRequest(f"the filter {name} is a list of values, such as [{value!r}]")
     return {
         name: value
         for name, value in filters.items()
@@ -47,7 +50,7 @@ def view_conditions(test: Test) -> list[str]:
         given = f"{{{name}:Nullable({column.type.clickhouse})}}"
         value = f"assumeNotNull({given})"
         if _is_list(column):
-            value = f"splitByChar(',', {value})"
+            value = f"splitByChar(',', replaceAll({value}, ', ', ','))"
         found.append(f"({given} IS NULL OR {test(column, column.compared_with(value))})")
     return found
 

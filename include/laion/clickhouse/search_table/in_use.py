@@ -50,6 +50,16 @@ def read_in_use(client: Client, table: str) -> BuildPlan | None:
     return read_state(client, table).plan
 
 
+def is_own_search_table(client: Client, table: str) -> bool:
+    """Return whether there is a table `<table>_search` that this package made of this table."""
+    name = search_table(table)
+    try:
+        comment = _read_comments(client, table).get(name)
+        return comment is not None and bool(plan_of(name, comment))
+    except TableMismatch:
+        return False
+
+
 def plan_of(name: str, comment: str) -> BuildPlan:
     """Return the plan in a search table's comment. Raises TableMismatch when there is none."""
     try:

@@ -2,8 +2,8 @@
 
 Standing queries that are no rows of the searched column are answered exactly and by the index. One
 half of each kind of query chooses the cheapest search settings that reach the target, the other
-half says what these find. Searches use the settings that satisfy every kind; when none do, the
-build is rejected and the table in use stays.
+half says what these find; where that is too little, the next settings are tried. Searches use the
+settings that satisfy every kind; when none do, the build is rejected and the table in use stays.
 """
 
 from __future__ import annotations
@@ -75,6 +75,11 @@ def measure_recall(
     ClickHouseError.
     """
     client, kind = builds.client, kind_of(plan.options)
+    if kind.is_live:
+        with builds.holding(plan.build_id):
+            builds.append(plan.build_id, BuildState.ACCEPTED)
+        log.info("Every row is compared: there is nothing that searches could miss.")
+        return []
     searched = kind.place(builds.table, plan, in_use=False)
     with builds.holding(plan.build_id), typed_errors(f"measure the recall of {searched}"):
         count = affordable_queries(builds, plan, queries, budget)

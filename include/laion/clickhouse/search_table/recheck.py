@@ -35,13 +35,14 @@ class RecallNow:
 def recheck_recall(client: Client, table: str, *, queries: int, budget: int) -> list[RecallNow]:
     """Ask the standing queries of the search table in use, with the settings searches use.
 
-    `queries` and `budget` are those of `measure_recall`. Returns [] when there is no search table.
+    `queries` and `budget` are those of `measure_recall`. Returns [] when there is no
+    search table, and when it is the base table, every row of which is compared.
     Raises TableMismatch, IndexBuildFailed when a search does not use the index, ClickHouseError.
     """
 
     def ask() -> list[RecallNow]:
         plan = read_in_use(client, table)
-        if plan is None:
+        if plan is None or kind_of(plan.options).is_live:
             return []
         with typed_errors(f"measure the recall of the search table of {table}"):
             return list(_recheck(client, table, plan, queries, budget))

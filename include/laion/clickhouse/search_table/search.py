@@ -58,14 +58,15 @@ class Hit:
 class SearchResult:
     """Hits, nearest first; how they were found, and the seconds that took for the client.
 
-    `sql` is the statement that was run, with its settings, and the `parameters` that stand in
-    braces there.
+    `sql` is the statement that was run, and the `parameters` that stand in braces there. The search
+    is a fallback when an index had found too few rows and more were looked at.
     """
 
     hits: list[Hit]
     seconds: float
     sql: str
     is_exact: bool
+    is_fallback: bool = False
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def runnable_sql(self) -> str:
@@ -97,14 +98,14 @@ class Target:
     @classmethod
     def row(cls, client: Client, table: str, row_id: int, column: str) -> Target:
         """The vector of a row, which itself is no result. Raises RowMissing, and as `search`."""
-        plan = read_search_plan(client, table, column)
-        kind = kind_of(plan.options)
-        name = kind.table_of(kind.place(table, plan, in_use=True), column)
-        query = f"SELECT {column} FROM {quote_identifier(name)} WHERE id = {{row:Int64}}"
-        with typed_errors(f"read row {row_id} of {name}"):
-            found = client.query(query, parameters={"row": row_id}).result_rows
+        read_search_plan(client, table, column)
+        query = f"SELECT {column} FROM {quote_identifier(table)} WHERE id = {{row:Int64}}"
+        norm = f"L2Norm({column})"
+        usable = f"SELECT count() FROM ({query}) WHERE {norm} > 0 AND isFinite({norm})"
+        with typed_errors(f"read row {row_id} of {table}"):
+            found = client.query(usable, parameters={"row": row_id}).result_rows[0][0]
         if not found:
-            raise RowMissing(f"{name} has no row with id {row_id}")
+            raise RowMissing(f"{table} has no row with id {row_id}, or one without a {column}")
         return cls(f"({query})", {"row": row_id}, not_row=row_id)
 
 
@@ -153,7 +154,7 @@ class _Search:
         view = view_names(self.table, plan.vectors)[self.column]
         profile: SearchProfile | None = None
         if arguments is not None and view in in_use.views:
-            result = self._ask_view(view, arguments)
+            result = self._ask_view(plan, view, arguments)
         else:
             profile = read_profile(self.client, self.table, self.column, plan)
             result = self._ask(plan, profile)
@@ -163,11 +164,11 @@ class _Search:
             profile = known.widened(self.limit)
             if profile is known:
                 break
-            result = self._ask(plan, profile)
+            result = replace(self._ask(plan, profile), is_fallback=True)
             seconds += result.seconds
         return replace(result, seconds=seconds)
 
-    def _ask_view(self, view: str, arguments: Mapping[str, Any]) -> SearchResult:
+    def _ask_view(self, plan: BuildPlan, view: str, arguments: Mapping[str, Any]) -> SearchResult:
         given = [f"q = {self.target.expression}", "k = {limit:UInt32}"]
         given += ["distinct = true"] if self.distinct else []
         given += [f"{name} = {view_parameter(name)}" for name in arguments]
@@ -178,7 +179,7 @@ class _Search:
             f"SELECT id, distance, {', '.join(SHOWN_NAMES)}\n"
             f"FROM {quote_identifier(view)}({', '.join(given)})"
         )
-        return self._result(sql, arguments, is_exact=False)
+        return self._result(sql, arguments, is_exact=kind_of(plan.options).is_live)
 
     def _omits_parameters(self) -> bool:
         version = str(self.client.server_version).split(".")[:2]
@@ -209,7 +210,7 @@ class _Search:
             found = self.client.query(sql, parameters=parameters)
         hits = [hit for hit in _hits(found) if hit.id != own][: self.limit]
         seconds = time.perf_counter() - began
-        return SearchResult(hits, seconds, sql, is_exact, parameters)
+        return SearchResult(hits, seconds, sql, is_exact, parameters=parameters)
 
 
 def read_search_plan(client: Client, table: str, column: str) -> BuildPlan:
@@ -241,7 +242,7 @@ def search_tutorial(
         parameters = {"target": as_parameter(target), "limit": limit}
         found = client.query(query, parameters=parameters)
         seconds = time.perf_counter() - began
-    return SearchResult(_hits(found), seconds, query, True, parameters)
+    return SearchResult(_hits(found), seconds, query, True, parameters=parameters)
 
 
 def as_parameter(vector: Sequence[float]) -> list[float]:

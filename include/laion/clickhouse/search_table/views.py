@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from laion.clickhouse.client import Client
-from laion.clickhouse.derived import read_columns
 from laion.clickhouse.identifiers import quote_column, quote_string
 from laion.clickhouse.search_table.filters import view_conditions
 from laion.clickhouse.search_table.in_use import view_names
@@ -27,17 +26,14 @@ def publish_views(
 ) -> None:
     """Make each view search a build, which has been put in place. Each is of one build always.
 
-    A view shows the columns of the base table but its vectors. That of the first vector, which
-    says what is in use, is the last to be replaced.
+    A view shows the columns of the base table but its vectors, and but one named distance. That of
+    the first vector, which says what is in use, is the last to be replaced.
     """
     kind = kind_of(plan.options)
     place = kind.place(table, plan, in_use=True)
-    own = ("id", "distance", *plan.vectors)
-    columns = [
-        quote_column(column.name)
-        for column in read_columns(client, kind.shown_from(table, place))
-        if column.kind != "EPHEMERAL" and column.name not in own
-    ]
+    own = ", ".join(map(quote_column, ("id", "distance", *plan.vectors)))
+    # Whatever columns the table has when it is searched.
+    columns = [f"* EXCEPT ({own})"]
     for vector, view in reversed(view_names(table, plan.vectors).items()):
         question = Question(
             vector,

@@ -4,7 +4,7 @@ CREATE TABLE IF NOT EXISTS recall_history $on_cluster
     `table` LowCardinality(String) COMMENT 'the base table',
     build_id String,
     `column` LowCardinality(String) COMMENT 'the vector column searched',
-    kind LowCardinality(String) COMMENT 'cross, near: which standing queries',
+    kind LowCardinality(String) COMMENT 'cross, near, words: which standing queries',
     queries UInt32,
     `rows` UInt64 COMMENT 'rows of the search table',
     recall_sample Float32 COMMENT 'share of these rows that was searched',

@@ -7,10 +7,10 @@ WITH
             $found
         )
         SETTINGS $settings
-    ) AS found
+    ) AS laion_found
 SELECT $columns
 FROM $table
-WHERE has(found.3, shard) AND has(found.1, id)
+WHERE has(laion_found.3, shard) AND has(laion_found.1, id)
 ORDER BY distance, id
 $once
 LIMIT $limit

@@ -12,6 +12,8 @@ INNER JOIN
     SELECT name, comment, replaceRegexpOne(name, '_(search|near)$$', '') AS `table`
     FROM system.tables
     WHERE `database` = currentDatabase() AND match(name, '_(search|near)$$')
+        -- Somebody else's may have such a name.
+        AND position(comment, '"search_of"') > 0
 ) AS t ON t.`table` = r.`table`
 ORDER BY r.last_at DESC, t.name LIKE '%\_near' DESC
 LIMIT 1 BY r.`table`

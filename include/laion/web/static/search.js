@@ -69,7 +69,7 @@ function showError(text) {
 function show(found) {
   const { hits, runs, overlap } = found;
   const times = Object.entries(runs).map(([name, run]) => {
-    const fellBack = name === "index" && run.is_exact ? " (which found too few, so every row was read)" : "";
+    const fellBack = name === "index" && run.is_exact && run.is_fallback ? " (which found too few, so every row was read)" : "";
     return el("span", { class: "time" }, `${METHODS[name]} `, el("b", {}, duration(run.seconds)), fellBack);
   });
   const parts = [el("span", {}, el("b", {}, number(hits.length)), " rows"), ...times];

@@ -14,6 +14,7 @@ from laion.clickhouse.search_table.choose import choose_kind
 from laion.clickhouse.search_table.in_use import read_in_use
 from laion.clickhouse.search_table.kinds import OFFERS
 from laion.clickhouse.search_table.plan import IndexOptions
+from laion.clickhouse.search_table.recheck import recheck_recall
 from laion.clickhouse.search_table.search import Target, search
 from laion.clickhouse.server import ServerFacts
 from laion.errors import BadRequest, IndexTooLarge
@@ -67,6 +68,20 @@ def test_the_kind_in_use_stays_while_it_is_quick_enough() -> None:
     assert chosen(100_000, kept="exact") == "exact"
     assert chosen(200_000, kept="exact") == "quantized"
     assert chosen(100_000, kept="hnsw") == "hnsw"
+
+
+def test_what_is_on_the_disk_already_needs_no_more_of_it() -> None:
+    tight = replace(SERVER, free_bytes=900 * GB)
+
+    assert chosen(407_314_954, tight) == "exact"
+    assert chosen(407_314_954, tight, kept="quantized") == "quantized"
+
+
+def test_rows_that_are_copied_count() -> None:
+    """Graphs of 52 GB would fit beside 100 GB, but not with the rows."""
+    assert chosen(20_000_000, replace(SERVER, memory_bytes=200 * GB)) == "hnsw"
+    tight = replace(SERVER, memory_bytes=200 * GB, free_bytes=100 * GB)
+    assert chosen(20_000_000, tight) == "quantized"
 
 
 def test_a_metric_or_quantization_leaves_those_that_have_it() -> None:
@@ -127,10 +142,11 @@ class TestExact:
 
         assert search(base, TABLE, Target.vector(vector), limit=1).hits[0].id == 200_000_009
         assert list(check_index(base, TABLE)) == []
+        assert recheck_recall(base, TABLE, queries=10, budget=10**9) == []
         assert plan_backfill(base, BackfillRequest(TABLE, which="stale")) == []
         shown = read_search_table(base, TABLE)
         assert shown is not None
-        assert shown.stale == []
+        assert (shown.stale, shown.rows) == ([], 900)
 
     def test_rows_without_a_direction_are_not_found(self, base: Client) -> None:
         base.command(
@@ -142,6 +158,27 @@ class TestExact:
         found = search(base, TABLE, Target.vector([1.0] * DIMENSION), limit=1000)
 
         assert len(found.hits) == 600
+
+    def test_rows_without_a_direction_do_not_have_it_rejected(self, base: Client) -> None:
+        base.command(
+            f"INSERT INTO {TABLE} (id, shard, image_embedding, text_embedding) "
+            f"SELECT 900 + number, 0, arrayWithConstant({DIMENSION}, 1), "
+            f"arrayWithConstant({DIMENSION}, 0) FROM numbers(300)"
+        )
+
+        assert build_search(base, AUTO, target=1.0).options.kind == "exact"
+
+    def test_by_l2_a_vector_without_a_direction_is_not_found_either(self, base: Client) -> None:
+        base.command(
+            f"INSERT INTO {TABLE} (id, shard, image_embedding, text_embedding) "
+            f"SELECT 900, 0, arrayWithConstant({DIMENSION}, 0), arrayWithConstant({DIMENSION}, 1)"
+        )
+        build_search(base, replace(AUTO, kind="exact", metric="L2Distance"))
+
+        found = search(base, TABLE, Target.vector([0.01] * DIMENSION), limit=1000)
+
+        assert len(found.hits) == 600
+        assert 900 not in {hit.id for hit in found.hits}
 
     @pytest.mark.parametrize("other", [name for name in OFFERS if name != "exact"])
     def test_a_table_outgrows_it_and_shrinks_to_it(self, base: Client, other: str) -> None:
@@ -166,10 +203,24 @@ def test_a_backfill_of_a_table_that_auto_chose_for_lets_it_choose_again(
     Ledger(base).record_run(
         ORIGIN, table=TABLE, dataset="little", source="", shards="0-1", params=params
     )
-    build_search(base, AUTO)
+    plan = build_search(base, AUTO)
     request = BackfillRequest(TABLE, shards="0")
 
     conf = ingest_conf(base, request, plan_backfill(base, request))
 
     assert conf is not None
+    assert plan.chosen
     assert (conf["index_kind"], conf["index_quantization"]) == ("auto", "auto")
+
+
+def test_a_backfill_after_a_run_of_an_earlier_release_keeps_the_kind(base: Client) -> None:
+    Ledger(base).record_run(
+        ORIGIN, table=TABLE, dataset="little", source="", shards="0-1", params={}
+    )
+    build_search(base, replace(AUTO, kind="hnsw"))
+    request = BackfillRequest(TABLE, shards="0")
+
+    conf = ingest_conf(base, request, plan_backfill(base, request))
+
+    assert conf is not None
+    assert conf["index_kind"] == "hnsw"

@@ -21,7 +21,7 @@ from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
 from laion.clickhouse.search_table.recall import measure_recall
 from laion.clickhouse.search_table.recheck import recheck_recall
 from laion.clickhouse.search_table.search import Target, search
-from laion.errors import TableGone
+from laion.errors import TableGone, TableMismatch
 from tests.shard_files import DIMENSION, write_little_shard
 from tests.unit.clickhouse.shard_steps import (
     QUERIES,
@@ -166,6 +166,49 @@ def test_a_search_in_the_moment_of_the_switch_finds_the_new_build(
 
     assert len(search(base, TABLE, Target.vector(VECTOR)).hits) == 10
     assert not stale
+
+
+def test_more_like_a_row_outlives_the_switch(base: Client) -> None:
+    build_search(base, OPTIONS["quantized"], origin=TaskOrigin("laion_ingest", "before"))
+    target = Target.row(base, TABLE, 7, "image_embedding")
+    build_search(base, OPTIONS["hnsw"], origin=TaskOrigin("laion_ingest", "after"))
+
+    assert len(search(base, TABLE, target).hits) == 10
+
+
+@KINDS
+def test_killed_after_it_was_put_in_place_the_build_can_be_planned_again(
+    base: Client, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_search(base, OPTIONS["hnsw"], origin=TaskOrigin("laion_ingest", "before"))
+    builds, plan = accepted(base, kind, "killed")
+    with monkeypatch.context() as patch:
+        kill_after(patch, base, "OR REPLACE VIEW", 2)
+        with pytest.raises(KeyboardInterrupt):
+            publish_build(builds, plan)
+
+    again, next_plan = accepted(base, kind, "killed")
+    publish_build(again, next_plan)
+
+    assert next_plan.build_id != plan.build_id
+    assert read_in_use(base, TABLE) == next_plan
+    assert answers(base)
+
+
+@KINDS
+def test_somebody_else_s_search_table_is_left_alone(base: Client, kind: str) -> None:
+    build_search(base, OPTIONS["exact"], origin=TaskOrigin("laion_ingest", "before"))
+    base.command(f"CREATE TABLE {TABLE}_search (a Int8) ENGINE = MergeTree ORDER BY a")
+    base.command(f"INSERT INTO {TABLE}_search VALUES (5)")
+
+    if kind == "hnsw":
+        with pytest.raises(TableMismatch, match=f"'{TABLE}_search' exists and was not made by"):
+            build_search(base, OPTIONS[kind], origin=TaskOrigin("laion_ingest", "next"))
+    else:
+        build_search(base, OPTIONS[kind], origin=TaskOrigin("laion_ingest", "next"))
+
+    assert base.command(f"SELECT sum(a) FROM {TABLE}_search") == 5
+    assert answers(base)
 
 
 def test_a_table_that_stays_gone_is_an_error(base: Client) -> None:

@@ -17,6 +17,7 @@ from laion.clickhouse.search_table.in_use import read_state
 from laion.clickhouse.search_table.kinds import OFFERS
 from laion.clickhouse.search_table.plan import IndexOptions
 from laion.clickhouse.search_table.search import SearchResult, Target, search
+from laion.errors import BadRequest
 from tests.shard_files import DIMENSION, write_little_shard
 from tests.unit.clickhouse.shard_steps import TABLE, build_search, make_tables, publish_files
 
@@ -120,6 +121,17 @@ def test_filters_are_parameters(
         assert ids(rows) == ids(found)
 
 
+def test_values_of_a_filter_may_have_spaces_between_them(searched: Client) -> None:
+    rows = ask(searched, f"q = {VECTOR}, k = 20, nsfw = 'NSFW, UNSURE'")
+
+    assert ids(rows) == ids(ask(searched, f"q = {VECTOR}, k = 20, nsfw = 'NSFW,UNSURE'"))
+
+
+def test_a_text_is_no_list_of_values(searched: Client) -> None:
+    with pytest.raises(BadRequest, match=r"nsfw is a list of values, such as \['NSFW'\]"):
+        search(searched, TABLE, Target.vector(VECTOR), filters={"nsfw": "NSFW"})
+
+
 def test_a_filter_s_value_with_a_comma_is_one_value(searched: Client) -> None:
     filters = {"licenses": ["no such, one"], "nsfw": ["UNLIKELY"]}
 
@@ -184,13 +196,54 @@ class TestDistinct:
             assert len(ask(client, f"q = {VECTOR}, distinct = true")) == 10
 
 
+@pytest.mark.parametrize("kind", OFFERS)
+class TestOwnColumns:
+    """What the owner of the base table has done to it."""
+
+    @pytest.fixture
+    def own(self, client: Client, tmp_path: Path, kind: str) -> Client:
+        make_tables(client)
+        client.command(f"ALTER TABLE {TABLE} ADD COLUMN found UInt8 DEFAULT 7")
+        client.command(f"ALTER TABLE {TABLE} ADD COLUMN distance UInt8 DEFAULT 7")
+        client.command(f"ALTER TABLE {TABLE} ADD COLUMN mine String DEFAULT 'my own'")
+        values = "'UNLIKELY' = 1, 'NSFW' = 2, 'UNSURE' = 3, '' = 4, '?' = 5"
+        client.command(f"ALTER TABLE {TABLE} MODIFY COLUMN NSFW Enum8({values})")
+        write_little_shard(tmp_path, 0, 300)
+        publish_files(client, tmp_path, 0, tmp_path)
+        build_search(client, OPTIONS[kind])
+        return client
+
+    def test_they_are_shown_whatever_their_names(self, own: Client) -> None:
+        rows = ask(own, f"q = {VECTOR}")
+
+        assert {(row["found"], row["mine"]) for row in rows} == {(7, "my own")}
+        assert all(0 < row["distance"] < 1 for row in rows)
+
+    def test_an_enum_is_filtered(self, own: Client) -> None:
+        for rows in (
+            ask(own, f"q = {VECTOR}, k = 300, nsfw = 'NSFW'"),
+            search(own, TABLE, Target.vector(VECTOR), filters={"nsfw": ["NSFW"]}).hits,
+            search(own, TABLE, Target.vector(VECTOR), filters={"nsfw": ["NSFW"]}, exact=True).hits,
+        ):
+            assert rows
+
+    def test_without_a_column_of_theirs_searches_go_on(self, own: Client, kind: str) -> None:
+        own.command(f"ALTER TABLE {TABLE} DROP COLUMN mine")
+
+        rows = ask(own, f"q = {VECTOR}")
+
+        assert len(rows) == 10
+        assert ("mine" in rows[0]) == (kind == "hnsw")
+
+
 class TestLibrary:
     def test_it_asks_the_view(self, searched: Client) -> None:
         found = search(searched, TABLE, Target.vector(VECTOR), limit=10)
 
         assert ids(found) == ids(ask(searched, f"q = {VECTOR}"))
         assert f"FROM `{TABLE}_near`(q = " in found.sql
-        assert not found.is_exact
+        exact = read_state(searched, TABLE).plan.options.kind == "exact"
+        assert (found.is_exact, found.is_fallback) == (exact, False)
 
     def test_more_like_a_row(self, searched: Client) -> None:
         target = Target.row(searched, TABLE, 100_000_007, "text_embedding")

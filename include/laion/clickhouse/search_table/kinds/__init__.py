@@ -24,7 +24,7 @@ class Offer:
 
 
 AUTO = "auto"
-"""Stands for the kind that `laion.clickhouse.search_table.sizing` chooses."""
+"""Stands for the kind that `laion.clickhouse.search_table.choose` chooses."""
 METRICS = ("cosineDistance", "L2Distance")
 OFFERS = {
     "exact": Offer(

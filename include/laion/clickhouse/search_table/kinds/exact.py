@@ -124,12 +124,16 @@ class Exact(Kind):
         question: Question,
         profile: SearchProfile | None,
     ) -> str:
+        vector, metric = quote_column(question.vector), plan.options.metric
+        # By the cosine, the distance to a vector without a direction is not finite.
+        usable = "" if metric == "cosineDistance" else f" AND L2Norm({vector}) > 0"
         literals = {
             "columns": question.nearest_columns,
-            "metric": plan.options.metric,
-            "vector": quote_column(question.vector),
+            "metric": metric,
+            "vector": vector,
             "target": question.target,
-            "conditions": "".join(f" AND {condition}" for condition in question.conditions),
+            "conditions": usable
+            + "".join(f" AND {condition}" for condition in question.conditions),
             "limit": question.candidates,
         }
         return statement("exact/nearest", table=table, literals=literals)
@@ -139,5 +143,5 @@ class Exact(Kind):
         return True
 
     def check(self, table: str, plan: BuildPlan, rows: int) -> str:
-        literals = {"view": quote_string(near_view(table)), "rows": str(rows)}
+        literals = {"view": quote_string(near_view(table))}
         return statement("exact/check", table=table, literals=literals)

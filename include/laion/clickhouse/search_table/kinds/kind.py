@@ -57,7 +57,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SizedPlan:
-    """Options with everything decided, what they will need, and what was decided or is to mind.
+    """Options with everything decided, what they will need, and what to bear in mind.
 
     `choice` says how `auto` chose the kind, with the figures of all.
     """
@@ -171,6 +171,9 @@ class Kind(ABC):
         Harmless when it is there already. The tables of the one in use are dropped afterwards.
         """
 
+    def check_names(self, client: Client, table: str) -> None:  # noqa: B027
+        """Raise TableMismatch when somebody else's table has a name that `publish` needs."""
+
     def retire(self, client: Client, table: str) -> None:  # noqa: B027
         """Drop what `publish` has left of a build of this kind; views are of another one now."""
 
@@ -197,7 +200,7 @@ class Kind(ABC):
     ) -> str:
         """Return the SELECT of `question.nearest_columns` and `distance` of the nearest rows.
 
-        As many as `question.candidates`, or more where that makes them righter.
+        As many as `question.candidates`, or more where that makes them more accurate.
         """
 
     def search(

@@ -65,7 +65,7 @@ class Question:
         found = self._without_copies(self._ranked(nearest))
         if not self.columns:
             return f"{found}\nSETTINGS {settings}"
-        shown = ["id", "found.2[indexOf(found.1, id)] AS distance", *self.columns]
+        shown = ["id", "laion_found.2[indexOf(laion_found.1, id)] AS distance", *self.columns]
         literals = {
             "found": _indented(found, 3),
             "settings": settings,

@@ -1,4 +1,4 @@
--- Of the base table as it is. The distance of a vector without a direction is not finite.
+-- Of the base table as it is.
 SELECT $columns, $metric($vector, $target) AS distance
 FROM $table
 WHERE isFinite(distance)$conditions

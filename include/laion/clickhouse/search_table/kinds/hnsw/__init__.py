@@ -21,7 +21,7 @@ from laion.clickhouse.identifiers import (
     search_table,
 )
 from laion.clickhouse.schema import column_types, table_comment
-from laion.clickhouse.search_table.in_use import plan_of
+from laion.clickhouse.search_table.in_use import is_own_search_table, plan_of
 from laion.clickhouse.search_table.kinds.hnsw import graphs, sizing
 from laion.clickhouse.search_table.kinds.kind import (
     Contents,
@@ -206,17 +206,21 @@ class Hnsw(Kind):
     def publish(self, client: Client, table: str, plan: BuildPlan) -> None:
         target, shadow = search_table(table), self.place(table, plan, in_use=False)
         present = table_comment(client, target)
-        if present is None or plan_of(target, present) != plan:
-            client.command(statement("hnsw/freeze", table=shadow))
+        if present is None or plan_of(target, present).build_id != plan.build_id:
+            client.command(statement("freeze", table=shadow))
             swap = "rename_table" if present is None else "exchange_tables"
             client.command(statement(swap, shadow=shadow, table=target))
         ensure_distributed(client, target)
 
     def retire(self, client: Client, table: str) -> None:
+        if is_own_search_table(client, table):
+            drop_distributed(client, search_table(table))
+            drop_derived(client, search_table(table))
+
+    def check_names(self, client: Client, table: str) -> None:
         name = search_table(table)
-        if table_comment(client, name) is not None:
-            drop_distributed(client, name)
-            drop_derived(client, name)
+        if (comment := table_comment(client, name)) is not None:
+            plan_of(name, comment)
 
     def read_profile(self, knobs: Mapping[str, int]) -> HnswProfile:
         return HnswProfile(**knobs)

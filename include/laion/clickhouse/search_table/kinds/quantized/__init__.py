@@ -230,6 +230,10 @@ class Quantized(Kind):
                 drop_however_large(client, f"ALTER TABLE {new} DROP PARTITION {bucket}")
                 client.command(f"ALTER TABLE {new} ATTACH PARTITION {bucket} FROM {before}")
 
+    def publish(self, client: Client, table: str, plan: BuildPlan) -> None:
+        for narrow in self.tables(table, plan, in_use=True):
+            client.command(statement("freeze", table=narrow))
+
     def read_profile(self, knobs: Mapping[str, int]) -> ShortlistProfile:
         return ShortlistProfile(**knobs)
 

@@ -1,1 +1,0 @@
-DROP VIEW IF EXISTS $view $on_cluster SYNC
