@@ -111,10 +111,16 @@ def held_shards(clickhouse: ClickHouse, table: str, columns: str = EVERYTHING) -
 
 
 def left_tables(clickhouse: ClickHouse) -> list[str]:
-    """Return tables of attempts, and of builds but for the views' and `<table>_search` itself."""
+    """Return tables of attempts and builds that are over.
+
+    A table with a vector in its name is in use while a view is of its build.
+    """
     query = (
         "SELECT name FROM system.tables WHERE database = currentDatabase() "
-        r"AND match(name, '(_staging_\\d+_[0-9a-f]{8}|_search_[0-9a-f]{8}(_\\w+)?)$')"
+        r"AND match(name, '(_staging_\\d+_[0-9a-f]{8}|_search_[0-9a-f]{8}(_\\w+)?)$') "
+        "AND extract(name, '_search_([0-9a-f]{8})_') NOT IN ("
+        "SELECT JSONExtractString(comment, 'laion', 'build', 'build_id') FROM system.tables "
+        "WHERE database = currentDatabase() AND engine = 'View')"
     )
     return [row[0] for row in clickhouse.rows(query)]
 

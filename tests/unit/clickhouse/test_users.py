@@ -18,6 +18,9 @@ from clickhouse_connect.driver.client import Client
 from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.ledger import TaskOrigin
 from laion.clickhouse.search_table import lease
+from laion.clickhouse.search_table.in_use import read_in_use
+from laion.clickhouse.search_table.kinds import kind_of
+from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.plan import IndexOptions
 from laion.clickhouse.search_table.search import Target, search
 from laion.clickhouse.server import missing_grants
@@ -46,6 +49,8 @@ from tests.unit.clickhouse.shard_steps import (
     publish_files,
 )
 
+CODES = "vector_search_use_quantized_codes = 1, vector_search_index_fetch_multiplier = 10"
+"""What docs/search.md says a user with readonly = 1 needs in the settings profile."""
 SQL = files("laion.clickhouse") / "sql"
 DOCS = Path(__file__).parents[3] / "docs" / "security.md"
 ALWAYS_READABLE = {"columns", "functions", "settings", "tables"}
@@ -177,6 +182,26 @@ def test_a_searcher_reads_and_searches_and_cannot_change_anything(loaded: Embedd
             client.command("SELECT 1", settings={"max_execution_time": 301})
 
 
+def check_codes_are_used(client: Client, vector: list[float]) -> None:
+    """Who has the settings of docs/search.md compares codes, though with readonly = 1."""
+    plan = read_in_use(client, TABLE)
+    assert plan is not None
+    kind = kind_of(plan.options)
+    question = Question("image_embedding", "{q:Array(Float32)}", limit="10")
+    place = kind.place(TABLE, plan, in_use=True)
+    nearest = kind.nearest(TABLE, place, plan, question, kind.ladder[0])
+    shortlisted = []
+    for settings in ("readonly = 0", "readonly = 1", f"readonly = 1, {CODES}"):
+        text = f"EXPLAIN {nearest} SETTINGS {settings}"
+        lines = [row[0] for row in client.query(text, parameters={"q": vector}).result_rows]
+        shortlisted.append(kind.is_used(lines, "image_embedding"))
+    assert shortlisted == [False, False, True]
+    view = f"SELECT id FROM {TABLE}_near(q = {{q:Array(Float32)}}, k = 3)"
+    for settings in ("readonly = 1", f"readonly = 1, {CODES}"):
+        found = client.query(f"{view} SETTINGS {settings}", parameters={"q": vector})
+        assert len(found.result_rows) == 3
+
+
 def test_a_table_of_the_other_kind_needs_no_other_grants(loaded: EmbeddedServer) -> None:
     options = IndexOptions(kind="quantized", quantization="auto", min_bucket_rows=1)
     vector = unit_vectors(1)[0].tolist()
@@ -190,6 +215,9 @@ def test_a_table_of_the_other_kind_needs_no_other_grants(loaded: EmbeddedServer)
             found = search(client, TABLE, Target.vector(vector), limit=3)
             seen = client.query(f"SELECT id FROM {TABLE}_near(q = {vector}, k = 3)").result_rows
             assert [hit.id for hit in found.hits] == [row[0] for row in seen]
+        # Who is read-only already cannot make a query more so.
+        with client_with(loaded, grants_of("searcher")) as client:
+            check_codes_are_used(client, vector)
     finally:
         with client_with(loaded, grants_of("loader")) as client:
             back = TaskOrigin("laion_ingest", "back")
