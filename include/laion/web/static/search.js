@@ -5,7 +5,7 @@ import { leaveFrame } from "./leave.js";
 const SAFE_FLAGS = ["UNLIKELY", ""];
 const OWN_PLACE = ["url", "caption", "NSFW", "width", "height"];
 const VECTORS = { image_embedding: "pictures", text_embedding: "captions" };
-const METHODS = { index: "the index", exact: "brute force" };
+const METHODS = { index: "the search table", exact: "brute force" };
 
 const { tables, filters, columns, max_picture_bytes: maxPictureBytes, error } = pageData();
 const FIELDS = ["words", "column", "limit", ...filters.map((one) => one.parameter)];
@@ -73,7 +73,7 @@ function show(found) {
     return el("span", { class: "time" }, `${METHODS[name]} `, el("b", {}, duration(run.seconds)), fellBack);
   });
   const parts = [el("span", {}, el("b", {}, number(hits.length)), " rows"), ...times];
-  if (overlap !== undefined) parts.push(el("span", { class: "overlap" }, "the index found ", el("b", {}, `${overlap} of ${hits.length}`), " of brute force"));
+  if (overlap !== undefined) parts.push(el("span", { class: "overlap" }, "the search table found ", el("b", {}, `${overlap} of ${hits.length}`), " of brute force"));
   parts.push(el("span", { class: "soft" }, `by ${found.encoded_by}`), el("span", { class: "push" }), sqlButton());
   byId("summary").hidden = false;
   byId("summary").replaceChildren(el("div", { class: "figures" }, parts), sqlPanel(runs));
