@@ -51,7 +51,7 @@ BATCH = 50_000
 IS_LARGE = ROWS >= 1_000_000
 QUERIES = 50 if IS_LARGE else 100
 GATE_QUERIES = 100
-TARGET = 0.97
+TARGET = 0.94
 """Of the gate, on queries of its own."""
 TABLE = "bench"
 METHODS = ("turboquant",) if IS_LARGE else ("turboquant", "rabitq", "int8")
@@ -209,7 +209,8 @@ class Bench:
         build_cpu_s = cpu_seconds(self.pid) - before
         try:
             measure_recall(builds, plan, target=TARGET, queries=GATE_QUERIES, budget=10**12)
-        except RecallTooLow:
+        except RecallTooLow as error:
+            print(error, flush=True)
             measure_recall(builds, plan, target=0.0, queries=GATE_QUERIES, budget=10**12)
         publish_build(builds, plan)
         profile = read_profile(self.client, TABLE, IMAGE, plan)

@@ -64,10 +64,10 @@ def test_the_cheapest_to_build_that_is_quick_enough(
 
 
 def test_the_kind_in_use_stays_while_it_is_quick_enough() -> None:
-    assert chosen(100_000) == "quantized"
-    assert chosen(100_000, kept="exact") == "exact"
-    assert chosen(200_000, kept="exact") == "quantized"
-    assert chosen(100_000, kept="hnsw") == "hnsw"
+    assert chosen(200_000) == "quantized"
+    assert chosen(200_000, kept="exact") == "exact"
+    assert chosen(300_000, kept="exact") == "quantized"
+    assert chosen(200_000, kept="hnsw") == "hnsw"
 
 
 def test_what_is_on_the_disk_already_needs_no_more_of_it() -> None:
@@ -94,7 +94,7 @@ def test_the_figures_of_all_kinds_are_told() -> None:
     choice = choose_kind(407_314_954, VECTORS, AUTO, SERVER).choice
 
     assert choice.startswith("index_kind auto is quantized, which has the quickest searches")
-    assert "exact: 611 CPU seconds a search" in choice
+    assert "exact: 305 CPU seconds a search" in choice
     assert "hnsw: the vector indexes of 407,314,954 rows" in choice
     assert "Load fewer shards" not in choice
 

@@ -46,9 +46,9 @@ MULTIPLIER = 10
 DEFAULT_METHOD = "turboquant"
 CODE_BYTES = {"rabitq": 1 / 8, "turboquant": 1 / 4, "int8": 1.0}
 """Of one dimension. Beside it a code has 4 bytes."""
-BUILD_CPU_S = 35e-6
+BUILD_CPU_S = 40e-6
 """Of a row of 512 dimensions, filled and merged; measured on 1,000,000 (docs/performance.md)."""
-SEARCH_CPU_S = 0.2e-6
+SEARCH_CPU_S = 0.15e-6
 """Of a row of 512 dimensions; measured on 1,000,000 (docs/performance.md)."""
 ROW_BYTES = 16
 """Of id, shard and filter columns in a narrow table, about."""
