@@ -25,10 +25,11 @@ LONGEST_BUILD_H = 72
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A kind, with its plan, or the reason why it cannot be."""
+    """A kind, with its plan and the disk that all of it takes, or the reason why it cannot be."""
 
     kind: str
     plan: SizedPlan | None
+    disk_bytes: int = 0
     reason: str = ""
 
     def __str__(self) -> str:
@@ -37,7 +38,7 @@ class _Candidate:
         needs = self.plan.estimate
         text = (
             f"{self.kind}: {_seconds(needs.search_cpu_s)} CPU seconds a search, "
-            f"{format_gb(needs.memory_bytes)} of RAM, {format_gb(needs.disk_bytes)} of disk, "
+            f"{format_gb(needs.memory_bytes)} of RAM, {format_gb(self.disk_bytes)} of disk, "
             f"{needs.build_cpu_s / 3600:,.1f} CPU hours to build"
         )
         return f"{text} ({self.reason})" if self.reason else text
@@ -93,24 +94,24 @@ def _candidates(
             kind = load_kind(name)
             plan = kind.plan(rows, dimensions, replace(options, kind=name), server)
         except (IndexTooLarge, ServerTooOld) as error:
-            yield _Candidate(name, None, _short(error))
+            yield _Candidate(name, None, reason=_short(error))
         except BadRequest as error:
             refused.append(error)
-            yield _Candidate(name, None, _short(error))
+            yield _Candidate(name, None, reason=_short(error))
         else:
+            disk_bytes = plan.estimate.disk_bytes
             if kind.copies_rows:
-                copies = rows * (4 * sum(dimensions.values()) + ROW_BYTES)
-                needs = replace(plan.estimate, disk_bytes=plan.estimate.disk_bytes + copies)
-                plan = replace(plan, estimate=needs)
+                disk_bytes += rows * (4 * sum(dimensions.values()) + ROW_BYTES)
             # What is in use is on the disk already, and only what changed is built again.
-            yield _Candidate(name, plan, "" if name == kept else _hindrance(plan.estimate, server))
+            reason = "" if name == kept else _hindrance(plan.estimate, disk_bytes, server)
+            yield _Candidate(name, plan, disk_bytes, reason)
     if len(refused) == len(OFFERS):
         raise refused[list(OFFERS).index("hnsw")]
 
 
-def _hindrance(needs: Estimate, server: ServerFacts) -> str:
+def _hindrance(needs: Estimate, disk_bytes: int, server: ServerFacts) -> str:
     """Return why a server cannot have what could be planned for it; empty when it can."""
-    if server.free_bytes is not None and needs.disk_bytes > server.free_bytes:
+    if server.free_bytes is not None and disk_bytes > server.free_bytes:
         return f"the server has {format_gb(server.free_bytes)} of disk free"
     hours = needs.build_cpu_s / 3600 / max(1, server.threads)
     if hours > LONGEST_BUILD_H:

@@ -82,6 +82,9 @@ def test_rows_that_are_copied_count() -> None:
     assert chosen(20_000_000, replace(SERVER, memory_bytes=200 * GB)) == "hnsw"
     tight = replace(SERVER, memory_bytes=200 * GB, free_bytes=100 * GB)
     assert chosen(20_000_000, tight) == "quantized"
+    # They are no part of the index that is planned: preflight counts them by the table's type.
+    plan = choose_kind(20_000_000, VECTORS, AUTO, replace(SERVER, memory_bytes=200 * GB))
+    assert plan.estimate.disk_bytes == plan.estimate.memory_bytes
 
 
 def test_a_metric_or_quantization_leaves_those_that_have_it() -> None:
