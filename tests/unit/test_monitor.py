@@ -162,7 +162,7 @@ class TestSearchTable:
     def test_without_one_there_is_no_recall(self, client: Client, load: Load) -> None:
         load(0)
 
-        with pytest.raises(Skipped, match="no search table"):
+        with pytest.raises(Skipped, match="no index that could find too little"):
             check_recall(client, TABLE, **RECALL)
 
 

@@ -189,7 +189,7 @@ def publish_build(builds: Builds, plan: BuildPlan) -> int:
         publish_views(client, table, plan, profiles)
         for other in OFFERS.keys() - {plan.options.kind}:
             load_kind(other).retire(client, table)
-        _drop_abandoned(builds, plan)
+        _drop_abandoned(builds)
         builds.append(plan.build_id, BuildState.PUBLISHED)
     return held_rows(builds, plan)
 
@@ -277,13 +277,14 @@ def _sources_of(builds: Builds, plan: BuildPlan, bucket: int) -> tuple[HeldShard
     return tuple(source for source in builds.sources() if first <= source.shard <= last)
 
 
-def _drop_abandoned(builds: Builds, plan: BuildPlan) -> None:
-    """Drop the tables that builds have made, but for those of a plan and of what is searched.
+def _drop_abandoned(builds: Builds, plan: BuildPlan | None = None) -> None:
+    """Drop the tables that builds have made, but for those under construction and searched.
 
-    That is the build in use, and any other of which a view is still, or already.
+    Searched are the build in use, and any other of which a view is still, or already. Once a build
+    is in place, a table by the name that it was built under is the one before it.
     """
     client, table = builds.client, builds.table
-    wanted = kind_of(plan.options).tables(table, plan, in_use=False)
+    wanted = kind_of(plan.options).tables(table, plan, in_use=False) if plan else set()
     for searched in read_state(client, table).plans:
         wanted |= kind_of(searched.options).tables(table, searched, in_use=True)
     with typed_errors("drop what earlier builds have left"):

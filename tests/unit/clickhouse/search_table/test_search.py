@@ -91,9 +91,9 @@ def inner_statement(client: Client) -> str:
     """The SELECT in the view that finds the nearest ids, with `target` for its vector."""
     ((view,),) = client.query(f"SHOW CREATE VIEW {TABLE}_near").result_rows
     start = view.index("FROM", view.index("groupUniqArray")) + len("FROM")
-    inner = re.sub(
-        r"\)\s*SETTINGS(.*?)\n\s*\) AS found.*", r") SETTINGS\1", view[start:], flags=re.S
-    )
+    inner = view[start : view.rindex(") AS laion_found")]
+    # The settings of the scalar subquery stand behind it.
+    assert "SETTINGS hnsw_candidate_list_size_for_search" in inner
     for name, kind in re.findall(r"\{(\w+):(Nullable\(\w+\))\}", inner):
         inner = inner.replace(f"{{{name}:{kind}}}", f"CAST(NULL, '{kind}')")
     return "SELECT * FROM" + inner.replace("{q:Array(Float32)}", "{target:Array(Float32)}")

@@ -125,6 +125,25 @@ def test_killed_while_it_is_put_in_place_all_views_answer_and_the_next_try_ends_
 
 
 @PAIRS
+def test_nothing_is_left_of_the_build_before(base: Client, first: str, second: str) -> None:
+    build_search(base, OPTIONS[first], origin=TaskOrigin("laion_ingest", "before"))
+    builds, plan = accepted(base, second, "next")
+
+    publish_build(builds, plan)
+
+    left = base.query(
+        "SELECT name FROM system.tables WHERE database = currentDatabase() "
+        f"AND startsWith(name, '{TABLE}_search')"
+    ).result_rows
+    own = {
+        "exact": set(),
+        "hnsw": {f"{TABLE}_search"},
+        "quantized": {f"{TABLE}_search_{plan.build_id}_{vector}" for vector in ("image", "text")},
+    }
+    assert {row[0] for row in left} == own[second]
+
+
+@PAIRS
 def test_killed_between_two_views_both_answer_while_another_run_builds(
     base: Client, first: str, second: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
