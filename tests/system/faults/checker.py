@@ -120,7 +120,7 @@ def left_tables(clickhouse: ClickHouse) -> list[str]:
         r"AND match(name, '(_staging_\\d+_[0-9a-f]{8}|_search_[0-9a-f]{8}(_\\w+)?)$') "
         "AND extract(name, '_search_([0-9a-f]{8})_') NOT IN ("
         "SELECT JSONExtractString(comment, 'laion', 'build', 'build_id') FROM system.tables "
-        "WHERE database = currentDatabase() AND engine = 'View')"
+        "WHERE database = currentDatabase() AND position(comment, '\"search_of\"') > 0)"
     )
     return [row[0] for row in clickhouse.rows(query)]
 
