@@ -14,7 +14,7 @@ from laion.clickhouse.statements import statement
 from laion.encoders.image import load_image_encoder
 from laion.encoders.known_picture import KNOWN_PICTURE_NAME
 from laion.encoders.model import IMAGE_MODEL, Manifest, ModelDirectory
-from laion.errors import ClickHouseError, UdfCheckFailed
+from laion.errors import ClickHouseError, ClickHouseUnreachable, UdfCheckFailed
 from laion.vectors import TEXT
 
 MIN_COSINE = 0.999
@@ -53,7 +53,7 @@ def complete_manifest(model: ModelDirectory) -> Manifest:
 def check_functions(client: Client, expected: Expectation) -> None:
     """Call every function in every process of its pool, which also warms it up.
 
-    Raises UdfCheckFailed, saying which answer was not as expected.
+    Raises UdfCheckFailed, saying which answer was not as expected, ClickHouseUnreachable.
     """
     if "encode_text" in expected.functions:
         known = expected.manifest.self_test
@@ -92,6 +92,8 @@ def _check_agreement(client: Client, table: str, manifest: Manifest) -> None:
             rows = client.query(
                 statement("encode_captions", table=table), parameters={"limit": CAPTIONS}
             ).result_rows
+    except ClickHouseUnreachable:  # That says nothing of the functions.
+        raise
     except ClickHouseError as error:
         raise UdfCheckFailed(f"{error}.") from error
     cosines = [_cosine(list(stored), list(encoded)) for stored, encoded in rows]
@@ -118,6 +120,8 @@ def _call_all_processes(
     try:
         with ThreadPoolExecutor(pool_size) as threads:
             answers = list(threads.map(call, range(pool_size)))
+    except ClickHouseUnreachable:  # That says nothing of the functions.
+        raise
     except ClickHouseError as error:
         raise UdfCheckFailed(
             f"{function} cannot be called: {error}. The server's log says more; often there is no "

@@ -19,16 +19,24 @@ from clickhouse_connect.driver.client import Client
 from laion.clickhouse.schema import TableIdentity, ensure_base_table
 from laion.encoders.model import ModelDirectory
 from laion.encoders.text import load_text_encoder
-from laion.errors import DeployInProgress, UdfCheckFailed, UdfTargetUnwritable
+from laion.errors import (
+    ClickHouseUnreachable,
+    DeployInProgress,
+    UdfCheckFailed,
+    UdfTargetUnwritable,
+)
 from laion.udf.checks import Expectation, check_functions
 from laion.udf.deploy import deploy_version
 from laion.udf.directories import LOCK, LOCK_STALE_S, LocalDirectory
 from laion.udf.version import DEFINITION
 from laion.vectors import clip_dimensions
-from tests.embedded_server import poll
+from tests.embedded_server import EmbeddedServer, poll
 from tests.models import DIMENSION
 from tests.unit.encoders.test_image import noise
 from tests.unit.udf.target import Target
+
+FLUSH = "    stdout.flush()\n"
+"""Where a worker sends an answer off."""
 
 
 def test_functions_work_after_a_deployment(target: Target) -> None:
@@ -135,18 +143,42 @@ def test_a_worker_that_answers_a_row_too_many_is_found_and_rolled_back(target: T
     assert target.files() == {}
 
 
+def test_a_connection_that_breaks_is_not_held_against_the_functions(
+    target: Target, server: EmbeddedServer
+) -> None:
+    """A first call that takes longer than the client waits may do better when it is tried again."""
+    version = target.version()
+    good = version.scripts[f"laion_udf_{version.sha}.pyz"]
+    late = _with_worker(good, f"    __import__('time').sleep(3)\n{FLUSH}")
+    slow = replace(version, scripts={**version.scripts, f"laion_udf_{version.sha}.pyz": late})
+    manifest = ModelDirectory.open(target.model).manifest
+    expected = Expectation(manifest, version.functions, pool_size=1)
+
+    with (
+        server.client(send_receive_timeout=1) as impatient,
+        pytest.raises(ClickHouseUnreachable, match="does not answer while asked to call"),
+    ):
+        target.deploy(slow, check=lambda _: check_functions(impatient, expected))
+
+    assert target.files() == {}
+
+
 def _with_a_row_too_many(bundle: bytes) -> bytes:
     """The bundle, with a worker that writes the last row of each answer again, a moment later.
 
     What comes together with an answer, ClickHouse reads and drops.
     """
-    line = "    stdout.flush()\n"
+    late = f"{FLUSH}    __import__('time').sleep(0.1)\n    stdout.write(results[-1])\n{FLUSH}"
+    return _with_worker(bundle, late)
+
+
+def _with_worker(bundle: bytes, answering: str) -> bytes:
+    """The bundle, whose worker has other lines where it sends an answer off."""
     with zipfile.ZipFile(io.BytesIO(bundle)) as file:
         contents = {name: file.read(name) for name in file.namelist()}
     worker = contents["laion/udf/worker.py"].decode()
-    assert worker.count(line) == 1
-    late = f"{line}    __import__('time').sleep(0.1)\n    stdout.write(results[-1])\n{line}"
-    contents["laion/udf/worker.py"] = worker.replace(line, late).encode()
+    assert worker.count(FLUSH) == 1
+    contents["laion/udf/worker.py"] = worker.replace(FLUSH, answering).encode()
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         for name, content in contents.items():
