@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -21,6 +22,7 @@ from tests.system.faults.proxy import FaultProxy
 from tests.system.faults.world import World, fork
 
 NewWorld = Callable[..., World]
+FILLER = "filler"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -100,6 +102,13 @@ def fragile(new_world: NewWorld, tmp_path: Path) -> Iterator[World]:
         yield new_world(server)
 
 
+@pytest.fixture
+def on_small_disk(new_world: NewWorld, tmp_path: Path) -> Iterator[World]:
+    """A world whose ClickHouse has a file system of its own, with room for one more shard."""
+    with small_disk(tmp_path / "disk", "256m") as disk, EmbeddedServer(disk) as server:
+        yield new_world(server)
+
+
 @contextmanager
 def small_disk(directory: Path, size: str) -> Iterator[Path]:
     """A file system of so many bytes, such as '4m'."""
@@ -113,6 +122,12 @@ def small_disk(directory: Path, size: str) -> Iterator[Path]:
         pytest.skip("a small file system cannot be mounted; run as root to test a full disk")
     yield directory
     subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def fill_disk(directory: Path) -> None:
+    """Fill the file system of a directory, but for 256 KiB, by the file FILLER."""
+    with (directory / FILLER).open("wb") as file:
+        file.write(bytes(shutil.disk_usage(directory).free - (256 << 10)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -145,4 +160,4 @@ def pytest_runtest_makereport(
     return report
 
 
-__all__ = ["fork", "small_disk"]
+__all__ = ["FILLER", "fill_disk", "fork", "small_disk"]

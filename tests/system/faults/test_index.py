@@ -8,15 +8,20 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.system.faults import checker
+from tests.system.faults.conftest import FILLER, fill_disk
 from tests.system.faults.proxy import Passage, sleeping
 from tests.system.faults.world import DIMENSION, TABLE, Run, World
 
 SEARCH = f"{TABLE}_search"
 VIEW = f"{TABLE}_near(q = [{', '.join(['1'] * DIMENSION)}], k = 100000)"
+KINDS = {"hnsw": SEARCH, "quantized": VIEW}
+"""Where the rows of a search table of each kind are counted."""
 ANSWERED: dict[str, Any] = {"in_answer": True}
 TASKS = ("plan_index", "build_index", "measure_recall", "publish_index")
 ROWS = (1200, 800)
 MORE_ROWS = (1500, 800)
+MANY_ROWS = (20_000, 800)
+"""Whose vectors are more than a full disk has left."""
 
 
 class Point(NamedTuple):
@@ -86,11 +91,13 @@ def counts(world: World, searched: str = SEARCH) -> list[int]:
     return [int(rows) for _, rows in world.direct.rows(query)]
 
 
+def asked_for(kind: str) -> dict[str, str]:
+    return {"index_kind": kind, "index_quantization": "f32" if kind == "hnsw" else "auto"}
+
+
 def load_and_build(world: World, *rows: int, seed: int = 1, kind: str = "hnsw") -> tuple[Run, str]:
     world.write_shards(*rows, seed=seed)
-    quantization = "f32" if kind == "hnsw" else "auto"
-    asked = {"index_kind": kind, "index_quantization": quantization}
-    run = world.start_run(f"0-{len(rows) - 1}", build_index=True, **asked)
+    run = world.start_run(f"0-{len(rows) - 1}", build_index=True, **asked_for(kind))
     assert {outcome.state for outcome in run.load_shards()} == {"success"}
     assert run.confirm().state == "success"
     return run, build(run)
@@ -100,7 +107,7 @@ def fault_at(
     point: Point, world: World, action: Callable[[Passage], None], kind: str = "hnsw"
 ) -> None:
     """Build once; load a shard again and build past a fault, while a reader counts."""
-    searched = SEARCH if kind == "hnsw" else VIEW
+    searched = KINDS[kind]
     assert load_and_build(world, *ROWS, kind=kind)[1] == "success"
     world.verify([0, 1])
     with world.read(searched, "id, url, caption") as reader:
@@ -176,14 +183,15 @@ def test_server_killed_while_building(fragile: World, after_s: float) -> None:
 
 @pytest.mark.slow_fault
 @pytest.mark.scenario(
-    done="Two runs build the same search table at once",
+    done="Two runs build the same search table of kind {kind} at once",
     promised="one builds, the other waits and then finds nothing to do",
 )
-def test_two_builds_at_once(world: World) -> None:
-    load_and_build(world, *ROWS)
-    second = world.start_run("", build_index=True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_builds_at_once(world: World, kind: str) -> None:
+    load_and_build(world, *ROWS, kind=kind)
+    second = world.start_run("", build_index=True, **asked_for(kind))
     world.write_shards(*MORE_ROWS, seed=2)
-    again = world.start_run("0-1", build_index=True)
+    again = world.start_run("0-1", build_index=True, **asked_for(kind))
     assert {outcome.state for outcome in again.load_shards()} == {"success"}
     buckets = again.run_task("plan_index").value
 
@@ -193,5 +201,39 @@ def test_two_builds_at_once(world: World) -> None:
         assert again.run_task("build_index", bucket, bucket).state == "success"
     assert [again.run_task(task).state for task in TASKS[2:]] == ["success"] * 2
     assert build(second) == "success"
-    assert counts(world) == list(MORE_ROWS)
+    assert counts(world, KINDS[kind]) == list(MORE_ROWS)
     world.expect(published=[0, 1])
+    assert checker.left_tables(world.direct) == []
+
+
+@pytest.mark.slow_fault
+@pytest.mark.scenario(
+    done="The disk of ClickHouse fills up while a search table of kind {kind} is built",
+    promised="a typed error; the old table answers; when there is room, a run builds the new one",
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_disk_full(on_small_disk: World, kind: str) -> None:
+    world = on_small_disk
+    assert load_and_build(world, *ROWS, kind=kind)[1] == "success"
+
+    def fill(_: Passage) -> None:
+        fill_disk(world.server.path)
+
+    with world.read(KINDS[kind], "id, url, caption") as reader:
+        rule = world.during("build_index", b"INSERT INTO `faulty_s", fill)
+        _, ended = load_and_build(world, *MANY_ROWS, seed=2, kind=kind)
+        (world.server.path / FILLER).unlink()
+        assert rule.fired.is_set(), "the disk was never full"
+        assert ended == "failed"
+        failed = [line for line in world.told if "build_index failed for good" in line]
+        assert failed == ["build_index failed for good: ClickHouseError"]
+        assert counts(world, KINDS[kind]) == list(ROWS)
+
+        again = world.start_run("", build_index=True, **asked_for(kind))
+        assert build(again) == "success"
+    world.readers.remove(reader)
+
+    world.expect(published=[0, 1])
+    assert counts(world, KINDS[kind]) == list(MANY_ROWS)
+    assert reader.vanished == []
+    assert checker.left_tables(world.direct) == []

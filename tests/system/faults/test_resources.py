@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.embedded_server import EmbeddedServer
 from tests.system.faults import checker
 from tests.system.faults.checker import wait_for
-from tests.system.faults.conftest import NewWorld, small_disk
+from tests.system.faults.conftest import FILLER, fill_disk, small_disk
 from tests.system.faults.test_points import INSERT, INSERT_BYTES
 from tests.system.faults.world import ROWS, STAGES, World
 
@@ -54,13 +52,6 @@ def test_staging_disk_full(world: World, stage: str, size: str) -> None:
         repair(world)
 
 
-@pytest.fixture
-def on_small_disk(new_world: NewWorld, tmp_path: Path) -> Iterator[World]:
-    """A world whose ClickHouse has a file system of its own, with room for one more shard."""
-    with small_disk(tmp_path / "disk", "256m") as disk, EmbeddedServer(disk) as server:
-        yield new_world(server)
-
-
 @pytest.mark.slow_fault
 @pytest.mark.scenario(
     done="The disk of ClickHouse fills up during an INSERT",
@@ -69,21 +60,17 @@ def on_small_disk(new_world: NewWorld, tmp_path: Path) -> Iterator[World]:
 def test_server_disk_full(on_small_disk: World) -> None:
     world = on_small_disk
     world.write_shards(ROWS)
-    disk = world.server.path
     run = world.start_run("0")
-    filler = disk / "filler"
 
     def fill(_: object) -> None:
-        with filler.open("wb") as file:
-            left = shutil.disk_usage(disk).free - (256 << 10)
-            file.write(bytes(left))
+        fill_disk(world.server.path)
 
     with world.read():
         world.during("load_shard", INSERT, fill, after=INSERT_BYTES // 2)
         ended = run.load_shards()[0]
         world.tell(ended.error.split(":")[0])
         assert ended.state == "failed"
-        filler.unlink()
+        (world.server.path / FILLER).unlink()
         run.confirm()
         world.expect(published=[])
         repair(world, "missing")
