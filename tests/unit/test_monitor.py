@@ -8,6 +8,7 @@ from clickhouse_connect.driver.client import Client
 from laion.clickhouse.identifiers import staging_table
 from laion.clickhouse.ledger import Ledger, TaskOrigin
 from laion.clickhouse.search_table import lease
+from laion.clickhouse.search_table.plan import IndexOptions
 from laion.errors import ClickHouseError
 from laion.monitor import (
     NIGHTS,
@@ -158,6 +159,20 @@ class TestSearchTable:
 
         assert {finding.state for finding in findings} == {"found"}
         assert "below 1.5" in findings[0].summary
+
+    def test_the_remedy_names_what_the_next_build_would_not_choose_by_itself(
+        self, client: Client, load: Load
+    ) -> None:
+        load(0)
+        build_search(client, IndexOptions(metric="L2Distance"))
+        client.command(
+            "ALTER TABLE recall_history UPDATE target = 1.5 WHERE 1",
+            settings={"mutations_sync": 1},
+        )
+
+        findings = check_recall(client, TABLE, **RECALL)
+
+        assert "index_kind hnsw, index_metric L2Distance and build_index on" in findings[0].remedy
 
     def test_without_one_there_is_no_recall(self, client: Client, load: Load) -> None:
         load(0)

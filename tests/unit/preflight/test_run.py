@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from clickhouse_connect.driver.client import Client
 
 from laion import preflight
 from laion.clickhouse import server as server_module
-from laion.clickhouse.search_table.plan import IndexOptions
 from laion.clickhouse.shards.pull import S3Access
-from laion.datasets import load_profile
-from laion.download import DownloadOptions
 from laion.errors import PreflightFailed, SourceUnreachable
-from laion.preflight import Line, Report, Run, check_run, target
+from laion.preflight import Run, check_run, target
 from laion.shards import ShardSpec
 from laion.storage import BucketArea, DirectoryArea
-from laion.vectors import clip_vectors
 from tests.embedded_server import EmbeddedServer
 from tests.s3 import S3Server
-from tests.shard_files import DIMENSION, ROWS, path_of, spec_of, write_little_shard
+from tests.shard_files import DIMENSION, ROWS, spec_of
 from tests.unit.clickhouse.shard_steps import make_tables
 from tests.unit.mirrors import Mirror, unused_url
+from tests.unit.preflight.reports import OPTIONS, line, verdicts
 
-OPTIONS = DownloadOptions(connections=4, first_wait_s=0)
 TB = 10**12
 
 Usage = namedtuple("Usage", "total used free")
-
-
-@pytest.fixture
-def run(mirror: Mirror, shard_directory: Path, tmp_path: Path) -> Run:
-    """Three good shards from a web server, and a search table."""
-    for shard in range(3):
-        write_little_shard(shard_directory, shard)
-    return Run(
-        profile=load_profile("clip_retrieval"),
-        table="little",
-        specs=[spec_of(mirror.url, shard, dimension=DIMENSION) for shard in range(3)],
-        vectors=clip_vectors(DIMENSION),
-        staging=DirectoryArea(tmp_path / "staging", capacity=2),
-        index=IndexOptions(),
-    )
-
-
-def verdicts(report: Report) -> dict[str, str]:
-    return {line.check: line.verdict for line in report.lines}
-
-
-def line(report: Report, check: str) -> Line:
-    return next(line for line in report.lines if line.check == check)
 
 
 def test_a_run_that_can_succeed_has_no_problem(run: Run, client: Client) -> None:
@@ -149,146 +119,6 @@ def test_files_of_another_size_than_the_known_rows_ask_for_are_told(
 
     assert line(report, "rows").verdict == "warning"
     assert "shards 1 " in line(report, "rows").note
-
-
-class TestColumns:
-    def test_a_metadata_file_with_all_columns_is_in_order(self, run: Run, client: Client) -> None:
-        columns = line(check_run(run, client, OPTIONS), "columns")
-
-        assert (columns.verdict, columns.found) == ("ok", "10 of 10 in shard 00000")
-        assert "not loaded: image_path" in columns.note
-
-    def test_other_names_and_absent_columns_are_a_warning_that_names_them(
-        self, run: Run, client: Client, shard_directory: Path
-    ) -> None:
-        write_metadata(shard_directory, URL=["u"] * ROWS, TEXT=["t"] * ROWS)
-
-        columns = line(check_run(run, client, OPTIONS), "columns")
-
-        assert (columns.verdict, columns.found) == ("warning", "2 of 10 in shard 00000")
-        assert "url from 'URL', caption from 'TEXT'" in columns.note
-        assert "NSFW, similarity, LICENSE, width" in columns.note
-
-    def test_a_required_column_that_is_missing_is_a_problem(
-        self, run: Run, client: Client, shard_directory: Path
-    ) -> None:
-        for shard in range(3):
-            write_metadata(shard_directory, shard, link=["u"] * ROWS)
-        specs = [replace(spec, required=["url"]) for spec in run.specs]
-
-        with pytest.raises(PreflightFailed, match=r"columns: needs url, .*its columns are link"):
-            check_run(replace(run, specs=specs), client, OPTIONS).check()
-
-    def test_one_file_that_cannot_be_used_is_a_warning_while_another_can(
-        self, run: Run, client: Client, shard_directory: Path
-    ) -> None:
-        path_of(shard_directory, "metadata").write_bytes(b"PAR1 and nothing more PAR1")
-
-        report = check_run(run, client, OPTIONS)
-
-        report.check()
-        columns = line(report, "columns")
-        assert (columns.verdict, columns.found) == ("warning", "10 of 10 in shard 00001")
-        assert "The metadata of shard 00000" in columns.note
-
-    def test_files_of_which_none_can_be_used_are_a_problem(
-        self, run: Run, client: Client, shard_directory: Path
-    ) -> None:
-        for shard in range(3):
-            path_of(shard_directory, "metadata", shard).write_bytes(b"<html>maintenance</html>")
-
-        with pytest.raises(PreflightFailed, match="is not a Parquet file"):
-            check_run(run, client, OPTIONS).check()
-
-    def test_a_mirror_with_a_web_page_in_its_place_is_passed_over(
-        self, run: Run, client: Client, mirror: Mirror, shard_directory: Path
-    ) -> None:
-        (shard_directory / "page").mkdir()
-        (shard_directory / "page" / "metadata.parquet").write_text("<html>maintenance</html>")
-        urls = dict(run.specs[0].urls)
-        urls["metadata"] = [f"{mirror.url}/page/metadata.parquet", *urls["metadata"]]
-
-        report = check_run(replace(run, specs=[replace(run.specs[0], urls=urls)]), client, OPTIONS)
-
-        assert line(report, "columns").verdict == "ok"
-
-    def test_a_source_that_gives_no_part_of_a_large_file_leaves_them_unknown(
-        self, run: Run, client: Client, shard_directory: Path
-    ) -> None:
-        write_metadata(shard_directory, caption=[secrets.token_hex(4000) for _ in range(ROWS)])
-
-        report = check_run(run, client, OPTIONS)
-
-        report.check()
-        assert line(report, "columns").found == "unknown"
-        assert "only as a whole" in line(report, "columns").note
-
-    def test_another_mirror_is_asked_when_the_first_does_not_have_the_file(
-        self, run: Run, client: Client, mirror: Mirror
-    ) -> None:
-        mirrors = {role: [f"{mirror.url}/no", *urls] for role, urls in run.specs[0].urls.items()}
-
-        report = check_run(
-            replace(run, specs=[replace(run.specs[0], urls=mirrors)]), client, OPTIONS
-        )
-
-        assert line(report, "columns").verdict == "ok"
-
-
-def write_metadata(directory: Path, shard: int = 0, **columns: list[str]) -> None:
-    pq.write_table(pa.table(columns), path_of(directory, "metadata", shard))
-
-
-def test_what_cannot_be_built_is_a_problem_though_the_rows_are_unknown(
-    run: Run, client: Client
-) -> None:
-    impossible = IndexOptions(quantization="b1", metric="L2Distance")
-
-    report = check_run(replace(run, specs=[], index=impossible), client, OPTIONS)
-
-    assert verdicts(report)["index memory"] == "problem"
-    assert "b1 for cosineDistance only" in line(report, "index memory").note
-
-
-def test_how_a_kind_was_chosen_is_told(run: Run, client: Client) -> None:
-    auto = IndexOptions(kind="auto", quantization="auto")
-
-    chosen = line(check_run(replace(run, index=auto), client, OPTIONS), "index memory")
-
-    assert chosen.needed == "exact: none; every row is compared"
-    for kind in ("exact: ", "quantized: ", "hnsw: "):
-        assert kind in chosen.note
-
-
-def test_narrow_tables_need_less_disk_than_rows(run: Run, client: Client) -> None:
-    large = [replace(spec, rows=1_000_000) for spec in run.specs]
-    asked = replace(run, specs=large, vectors=clip_vectors(512))
-
-    needed = {
-        kind: float(
-            line(
-                check_run(
-                    replace(asked, index=IndexOptions(kind=kind, quantization="auto")),
-                    client,
-                    OPTIONS,
-                ),
-                "ClickHouse disk",
-            ).needed.split()[0]
-        )
-        for kind in ("exact", "quantized", "hnsw")
-    }
-
-    assert needed["exact"] < needed["quantized"] < needed["hnsw"]
-
-
-def test_an_index_that_the_server_cannot_hold_is_a_problem(run: Run, client: Client) -> None:
-    large = [replace(spec, rows=100_000_000) for spec in run.specs]
-    asked = replace(run, specs=large, vectors=clip_vectors(512), server_memory_bytes=8 * 10**9)
-
-    report = check_run(asked, client, OPTIONS)
-
-    assert verdicts(report)["index memory"] == "problem"
-    assert verdicts(check_run(replace(asked, index=None), client, OPTIONS))["server"] == "ok"
 
 
 def test_a_table_that_the_servers_disks_cannot_hold_is_a_problem(

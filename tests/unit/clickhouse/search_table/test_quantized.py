@@ -132,6 +132,14 @@ class TestBuild:
         check = kind_of(plan.options).check(TABLE, plan, len(SHARDS) * ROWS)
         assert searched.query(check).result_rows == [(True, True, True)]
 
+    def test_what_is_written_into_its_tables_later_is_not_merged_in(self, searched: Client) -> None:
+        plan = read_in_use(searched, TABLE)
+        assert plan is not None
+        for name in quantized_tables(plan):
+            created = searched.command(f"SHOW CREATE TABLE {name}")
+            for pool in ("min", "max"):
+                assert f"max_bytes_to_merge_at_{pool}_space_in_pool = 1" in created
+
     def test_only_what_has_changed_is_built_again(self, base: Client, tmp_path: Path) -> None:
         build_search(base, OPTIONS)
         publish_files(base, tmp_path, 2, tmp_path, attempt="aaaa0002")
