@@ -86,6 +86,7 @@ bench: setup
 	@$(PYTHON) -m bench.growth
 	@$(PYTHON) -m bench.index
 	@$(PYTHON) -m bench.kinds
+	@TEXTS=1 $(PYTHON) -m bench.kinds
 	@$(PYTHON) -m bench.encoders
 	@$(PYTHON) -m bench.downloads
 	@$(PYTHON) -m bench.pull

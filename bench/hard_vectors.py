@@ -7,8 +7,12 @@ are drawn as rows are, text-like ones as texts are. Everything is deterministic.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
+
+from laion.vectors import IMAGE, TEXT
 
 Vectors = npt.NDArray[np.float32]
 
@@ -21,7 +25,14 @@ PERMUTATIONS = 64
 class HardVectors:
     """Draws rows and queries, each float32 of shape (n, 512) and length 1."""
 
-    def __init__(self, seed: int = 7) -> None:
+    name = "made-up vectors"
+    dimension = DIMENSION
+    columns = (IMAGE, TEXT)
+    searched = IMAGE
+    query_kinds = ("image-like", "text-like")
+
+    def __init__(self, rows: int, queries: int, seed: int = 7) -> None:
+        self.rows = rows
         random = np.random.default_rng(seed)
         axes = np.arange(DIMENSION)
         self.spectrum = _unit((axes + 6.0) ** -0.55)
@@ -39,6 +50,15 @@ class HardVectors:
         self.scales = np.exp(random.normal(0, 0.25, CLUSTERS)).astype(np.float32)
         self.axes = np.stack([random.permutation(OWN_AXES) for _ in range(PERMUTATIONS)])
         self.own_spectrum = _unit((np.arange(OWN_AXES) + 3.0) ** -0.6).astype(np.float32)
+
+        images, texts = self.pairs(queries, seed=10**6)
+        self.queries: dict[str, Vectors] = {"image-like": images, "text-like": texts}
+
+    def batches(self, size: int) -> Iterator[dict[str, Vectors]]:
+        """Yield the vectors of rows, an image and its text."""
+        for number, first in enumerate(range(0, self.rows, size)):
+            images, texts = self.pairs(min(size, self.rows - first), seed=number)
+            yield {IMAGE: images, TEXT: texts}
 
     def pairs(self, rows: int, seed: int) -> tuple[Vectors, Vectors]:
         """Return images, and the text of each."""

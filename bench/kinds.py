@@ -4,30 +4,29 @@
 that are no rows. What should be found is computed by numpy from the vectors as they were made. With
 `FULL=1` it is 1,000,000 rows, and `ROWS=3000000` any other number; from a million rows on with half
 as many queries, without the other methods of `quantized`, and without `hnsw`, unless `HNSW=1`.
-Prints tables, writes `bench/kinds.json`, and draws recall against CPU into `docs/images/kinds.svg`.
+`TEXTS=1` takes real texts in their place (`bench.real_texts`), asked by words, phrases and texts.
+Prints tables, writes `bench/kinds*.json`, draws recall against CPU into `docs/images/kinds*.svg`.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from rich.console import Console
-from rich.table import Table
 
-from bench.hard_vectors import DIMENSION, HardVectors, Vectors
+from bench.hard_vectors import HardVectors, Vectors
+from bench.kinds_report import Cost, Costs, Measured, draw, show
 from bench.measure import cpu_seconds
+from bench.real_texts import RealTexts
 from bench.server import running_server
 from laion.clickhouse.client import Client
 from laion.clickhouse.ledger import TaskOrigin
@@ -39,16 +38,16 @@ from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
 from laion.clickhouse.search_table.profiles import read_profile
-from laion.clickhouse.search_table.recall import measure_recall
+from laion.clickhouse.search_table.recall import format_recall, measure_recall
 from laion.clickhouse.search_table.search import as_parameter
 from laion.errors import RecallTooLow
-from laion.vectors import IMAGE, TEXT
 
 FULL = bool(os.environ.get("FULL"))
 ROWS = int(os.environ.get("ROWS", "1000000" if FULL else "100000"))
 SHARDS = 10
 BATCH = 50_000
 IS_LARGE = ROWS >= 1_000_000
+TEXTS = bool(os.environ.get("TEXTS"))
 QUERIES = 50 if IS_LARGE else 100
 GATE_QUERIES = 100
 TARGET = 0.94
@@ -56,44 +55,22 @@ TARGET = 0.94
 TABLE = "bench"
 METHODS = ("turboquant",) if IS_LARGE else ("turboquant", "rabitq", "int8")
 WITH_HNSW = not IS_LARGE or bool(os.environ.get("HNSW"))
+CHARTS = Path(__file__).parents[1] / "docs" / "images"
 SHARES = (0.5, 0.1, 0.01, 0.001)
-RESULT = Path(__file__).with_name("kinds-full.json" if IS_LARGE else "kinds.json")
-CHART = Path(__file__).parents[1] / "docs" / "images" / "kinds.svg"
-QUERY_KINDS = ("image-like", "text-like")
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Of one search, on average: recall@10, CPU ms of the server, MB read, rows; p50 in ms."""
+class Source(Protocol):
+    """Rows and queries of some kinds, all of length 1; `searched` is the first of the columns."""
 
-    recall: float
-    cpu_ms: float
-    read_mb: float
-    rows: float
-    p50_ms: float
+    name: str
+    dimension: int
+    rows: int
+    columns: tuple[str, ...]
+    searched: str
+    query_kinds: tuple[str, ...]
+    queries: dict[str, Vectors]
 
-
-Costs = dict[str, Cost]
-"""By kind of query."""
-
-
-@dataclass
-class Measured:
-    """What a kind took to build, and what its searches find and take.
-
-    `chosen` is by the view, with the settings that the gate chose; `first_step` the same without
-    the columns that are shown; `curve` all settings that the gate tries; `filtered` is by the share
-    of rows that pass; `exact` compares all vectors of the search table, without its index.
-    """
-
-    build_cpu_s: float
-    disk_mb: float
-    profile: str
-    chosen: Costs
-    first_step: Costs
-    curve: dict[str, Costs]
-    filtered: dict[str, Costs]
-    exact: Costs
+    def batches(self, size: int) -> Iterator[dict[str, Vectors]]: ...
 
 
 @dataclass(frozen=True)
@@ -105,71 +82,73 @@ class Queries:
 
 
 def main() -> None:
+    source: Source = RealTexts(QUERIES) if TEXTS else HardVectors(ROWS, QUERIES)
     with (
         tempfile.TemporaryDirectory(prefix="laion-bench-") as name,
         running_server(Path(name)) as server,
         server.client() as client,
     ):
-        queries = load(client, HardVectors())
-        bench = Bench(client, server.pid, queries)
+        bench = Bench(client, server.pid, source, load(client, source))
         measured = {"exact": bench.measure("exact")}
         for method in METHODS:
             measured[f"quantized, {method}"] = bench.measure("quantized", method)
         if WITH_HNSW:
             measured["hnsw, bf16"] = bench.measure("hnsw", "bf16")
-    show(measured, ratios(measured))
+    title = f"{source.rows:,} {source.name} of {source.dimension} dimensions"
+    name = "kinds-texts" if TEXTS else "kinds-full" if IS_LARGE else "kinds"
+    show(title, measured, Path(__file__).with_name(f"{name}.json"))
     if not IS_LARGE:
-        draw(measured)
+        draw(title, measured, CHARTS / f"{name}.svg")
 
 
-def load(client: Client, source: HardVectors) -> Queries:
+def load(client: Client, source: Source) -> Queries:
     """Fill the base table, and find what queries should find meanwhile, batch by batch."""
     ensure_ledger(client)
-    ensure_base_table(client, TABLE, TableIdentity(TABLE, dict.fromkeys((IMAGE, TEXT), DIMENSION)))
-    images, texts = source.pairs(QUERIES, seed=10**6)
-    vectors = {"image-like": images, "text-like": texts}
+    vectors = dict.fromkeys(source.columns, source.dimension)
+    ensure_base_table(client, TABLE, TableIdentity(TABLE, vectors))
     best: dict[float, dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]]] = {
-        share: {kind: [] for kind in QUERY_KINDS} for share in (1.0, *SHARES)
+        share: {kind: [] for kind in source.query_kinds} for share in (1.0, *SHARES)
     }
-    for number, (shard, first, rows) in enumerate(_batches()):
-        own, text = source.pairs(rows, seed=number)
-        ids = shard * 100_000_000 + np.arange(first, first + rows)
+    first = 0
+    for number, batch in enumerate(source.batches(BATCH)):
+        own = batch[source.searched]
+        places = np.arange(first, first + len(own))
+        first += len(own)
+        shards = places * SHARDS // source.rows
+        ids = shards * 100_000_000 + places
         # A row passes the filter of a share when its similarity is at least 1 - share.
-        similarity = np.random.default_rng([2, number]).random(rows, dtype=np.float32)
-        client.insert_arrow(TABLE, _as_table(ids, shard, own, text, similarity))
+        similarity = np.random.default_rng([2, number]).random(len(own), dtype=np.float32)
+        client.insert_arrow(TABLE, _as_table(ids, shards, batch, similarity))
         for share, kinds in best.items():
             passing = np.flatnonzero(similarity >= np.float32(1 - share))
             for kind, found in kinds.items():
-                found.append(_nearest(vectors[kind], own[passing], ids[passing]))
+                found.append(_nearest(source.queries[kind], own[passing], ids[passing]))
     client.command(f"OPTIMIZE TABLE {TABLE} FINAL", settings={"max_execution_time": 0})
     truth = {
         share: {kind: _merge(found) for kind, found in kinds.items()}
         for share, kinds in best.items()
     }
-    return Queries(vectors, truth)
-
-
-def _batches() -> Iterator[tuple[int, int, int]]:
-    """Yield (shard, first row, rows)."""
-    per_shard = ROWS // SHARDS
-    for shard in range(SHARDS):
-        for first in range(0, per_shard, BATCH):
-            yield shard, first, min(BATCH, per_shard - first)
+    return Queries(source.queries, truth)
 
 
 def _as_table(
-    ids: npt.NDArray[np.int64], shard: int, own: Vectors, text: Vectors, similarity: Vectors
+    ids: npt.NDArray[np.int64],
+    shards: npt.NDArray[np.int64],
+    vectors: dict[str, Vectors],
+    similarity: Vectors,
 ) -> pa.Table:
-    texts = [f"https://pictures.example/{row}/a-picture-of-{row % 977}.jpg" for row in ids]
+    urls = [f"https://pictures.example/{row}/a-picture-of-{row % 977}.jpg" for row in ids]
     return pa.table(
         {
             "id": ids,
-            "shard": np.full(len(ids), shard, np.uint16),
-            "url": texts,
+            "shard": shards.astype(np.uint16),
+            "url": urls,
             "caption": [f"a picture of something that has the number {row}" for row in ids],
             "similarity": similarity,
-            IMAGE: pa.FixedSizeListArray.from_arrays(own.ravel(), DIMENSION),
-            TEXT: pa.FixedSizeListArray.from_arrays(text.ravel(), DIMENSION),
+            **{
+                column: pa.FixedSizeListArray.from_arrays(some.ravel(), some.shape[1])
+                for column, some in vectors.items()
+            },
         }
     )
 
@@ -193,8 +172,9 @@ def _merge(found: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> npt.ND
 class Bench:
     """Builds kinds of search table of one base table, one after the other, and asks each."""
 
-    def __init__(self, client: Client, pid: int, queries: Queries) -> None:
-        self.client, self.pid, self.queries = client, pid, queries
+    def __init__(self, client: Client, pid: int, source: Source, queries: Queries) -> None:
+        self.client, self.pid, self.searched = client, pid, source.searched
+        self.queries = queries
 
     def measure(self, kind: str, quantization: str = "auto") -> Measured:
         """Build a search table, have its gate choose how it is searched, and ask it."""
@@ -207,13 +187,18 @@ class Bench:
         for bucket in buckets:
             build_bucket(builds, plan, bucket)
         build_cpu_s = cpu_seconds(self.pid) - before
+        began = time.process_time()
         try:
-            measure_recall(builds, plan, target=TARGET, queries=GATE_QUERIES, budget=10**12)
+            judged = measure_recall(
+                builds, plan, target=TARGET, queries=GATE_QUERIES, budget=10**12
+            )
+            print(format_recall(judged, 1.0), flush=True)
         except RecallTooLow as error:
             print(error, flush=True)
             measure_recall(builds, plan, target=0.0, queries=GATE_QUERIES, budget=10**12)
+        print(f"the gate took {time.process_time() - began:.0f} CPU s of the worker", flush=True)
         publish_build(builds, plan)
-        profile = read_profile(self.client, TABLE, IMAGE, plan)
+        profile = read_profile(self.client, TABLE, self.searched, plan)
         print(f"{kind} {quantization}: built for {build_cpu_s:.0f} CPU s, {profile}", flush=True)
         first = self.ask(plan, profile)
         steps = {
@@ -238,7 +223,7 @@ class Bench:
         """Ask for ids alone, by the statement that the gate asks."""
         kind = kind_of(plan.options)
         place = kind.place(TABLE, plan, in_use=True)
-        question = Question(IMAGE, "{target:Array(Float32)}")
+        question = Question(self.searched, "{target:Array(Float32)}")
         return self._costs(kind.search(TABLE, place, plan, question, profile), 1.0)
 
     def ask_view(self, share: float = 1.0) -> Costs:
@@ -280,97 +265,6 @@ def _with_bytes_of(first_step: Costs, view: Costs) -> Costs:
         kind: replace(cost, read_mb=cost.read_mb + first_step[kind].read_mb)
         for kind, cost in view.items()
     }
-
-
-def ratios(measured: dict[str, Measured]) -> dict[str, float]:
-    """Return what is claimed, each within this run."""
-    codes = measured[f"quantized, {METHODS[0]}"]
-    chosen, exact = codes.first_step, codes.exact
-    found = {
-        **{f"recall@10, {kind}": codes.chosen[kind].recall for kind in QUERY_KINDS},
-        **{
-            f"CPU of exact bf16 / of a search, {kind}": exact[kind].cpu_ms / chosen[kind].cpu_ms
-            for kind in QUERY_KINDS
-        },
-        **{
-            f"bytes of exact bf16 / of a search, {kind}": exact[kind].read_mb / chosen[kind].read_mb
-            for kind in QUERY_KINDS
-        },
-        "second step: CPU with it / without": max(
-            codes.chosen[kind].cpu_ms / chosen[kind].cpu_ms for kind in QUERY_KINDS
-        ),
-        "second step: MB more": max(
-            codes.chosen[kind].read_mb - chosen[kind].read_mb for kind in QUERY_KINDS
-        ),
-    }
-    for share, costs in codes.filtered.items():
-        found[f"{share} pass: worst recall@10"] = min(cost.recall for cost in costs.values())
-        found[f"{share} pass: fewest rows"] = min(cost.rows for cost in costs.values())
-    if hnsw := measured.get("hnsw, bf16"):
-        found["build CPU of hnsw bf16 / of quantized"] = hnsw.build_cpu_s / codes.build_cpu_s
-    return found
-
-
-def show(measured: dict[str, Measured], claimed: dict[str, float]) -> None:
-    console = Console()
-    builds = Table("kind", "build CPU s", "MB", "searched by", title=f"{ROWS:,} rows")
-    searches = Table("kind", "queries", "recall@10", "CPU ms", "MB read", "p50 ms", "ids alone")
-    for name, one in measured.items():
-        builds.add_row(name, f"{one.build_cpu_s:.1f}", f"{one.disk_mb:.0f}", one.profile)
-        for kind, cost in one.chosen.items():
-            alone = one.first_step[kind]
-            searches.add_row(
-                name,
-                kind,
-                f"{cost.recall:.3f}",
-                f"{cost.cpu_ms:.1f}",
-                f"{cost.read_mb:.1f}",
-                f"{cost.p50_ms:.1f}",
-                f"{alone.cpu_ms:.1f} CPU ms, {alone.read_mb:.1f} MB, {alone.p50_ms:.1f} ms",
-            )
-    console.print(builds, searches)
-    for what, ratio in claimed.items():
-        console.print(f"{what}: {ratio:.3f}")
-    facts = {
-        "rows": ROWS,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "measured": {name: asdict(one) for name, one in measured.items()},
-        "ratios": {what: round(ratio, 3) for what, ratio in claimed.items()},
-    }
-    RESULT.write_text(json.dumps(facts, indent=2) + "\n")
-
-
-def draw(measured: dict[str, Measured]) -> None:
-    """Draw recall against CPU, of the settings that no cheaper ones of their kind surpass."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
-
-    figure, both = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True)
-    for axes, kind in zip(both, QUERY_KINDS, strict=True):
-        for name, one in measured.items():
-            costs = [c[kind] for c in (one.curve or {"": one.first_step}).values()]
-            best: list[Cost] = []
-            for cost in sorted(costs, key=lambda cost: cost.cpu_ms):
-                if not best or cost.recall > best[-1].recall:
-                    best.append(cost)
-            axes.plot([c.cpu_ms for c in best], [c.recall for c in best], marker=".", label=name)
-        exact = measured[f"quantized, {METHODS[0]}"].exact[kind]
-        axes.plot(exact.cpu_ms, exact.recall, marker="s", color="grey", label="exact, bf16")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(FixedLocator([10, 20, 30, 50, 100, 200]))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("CPU of a search, ms")
-        axes.set_title(f"{kind} queries")
-        axes.grid(visible=True, alpha=0.3)
-    both[0].set_ylabel("recall@10")
-    both[0].legend(fontsize="small")
-    figure.suptitle(f"{ROWS:,} made-up vectors of {DIMENSION} dimensions")
-    figure.tight_layout()
-    figure.savefig(CHART, metadata={"Date": None})
 
 
 if __name__ == "__main__":
