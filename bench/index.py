@@ -182,7 +182,7 @@ def climb(builds: Builds, plan: BuildPlan) -> list[tuple[float, float]]:
     """Return (p50 in ms, recall@10) of searches for images at every rung of the ladder."""
     searched = f"{TABLE}_search"
     queries = standing_queries(builds.client, TABLE, searched, plan, QUERIES)["image_embedding"]
-    truth = ground_truth(builds, plan, searched, "image_embedding", queries, plan.buckets)
+    truth = ground_truth(builds, plan, "image_embedding", queries, plan.buckets)
     probe = Probe(builds.client, TABLE, searched, "image_embedding", plan)
     curve = []
     for profile in probe.kind.ladder:

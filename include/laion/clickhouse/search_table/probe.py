@@ -16,6 +16,7 @@ from laion.clickhouse.search_table.plan import BuildPlan
 from laion.clickhouse.search_table.search import as_parameter
 from laion.clickhouse.search_table.standing_queries import StandingQuery
 from laion.clickhouse.search_table.truth import Truth, recall_of
+from laion.clickhouse.statements import statement
 from laion.errors import IndexBuildFailed
 
 
@@ -93,11 +94,14 @@ class Probe:
         )
 
     def distances(self, vector: Sequence[float], ids: Sequence[int]) -> dict[int, float]:
-        """Return the exact distances of some rows."""
-        distance = f"{self.plan.options.metric}({self.column}, {{target:Array(Float32)}})"
-        table = self.kind.table_of(self.place, self.column)
+        """Return the exact distances of some rows, by the base table's vectors."""
         result = self.client.query(
-            f"SELECT id, {distance} FROM {table} WHERE id IN {{ids:Array(Int64)}}",
+            statement(
+                "exact_distances",
+                table=self.base,
+                column=self.column,
+                literals={"metric": self.plan.options.metric},
+            ),
             parameters={"target": as_parameter(vector), "ids": ids},
         )
         return {row[0]: row[1] for row in result.result_rows}

@@ -91,7 +91,7 @@ def measure_recall(
             probe = Probe(client, builds.table, searched, column, plan, some)
             if column_queries:
                 probe.check_uses_index(column_queries[0].vector)
-            truth = ground_truth(builds, plan, searched, column, column_queries, covered)
+            truth = ground_truth(builds, plan, column, column_queries, covered)
             results += _tune(probe, column_queries, truth, target)
         accepted = all(result.at_10 >= target for result in results)
         _record(builds, plan, results, target, sample, accepted=accepted)

@@ -65,7 +65,7 @@ def _recheck(
         probe = Probe(client, table, searched, column, plan, some)
         if column_queries:
             probe.check_uses_index(column_queries[0].vector)
-        truth = ground_truth(builds, plan, searched, column, column_queries, covered)
+        truth = ground_truth(builds, plan, column, column_queries, covered)
         profile = read_profile(client, table, column, plan)
         for kind, found in probe.ask_all(column_queries, truth, 10, profile).items():
             if (column, kind) in targets:

@@ -7,11 +7,12 @@ A kind is a subclass of `Kind` in a module of its own, with its SQL in `sql/<nam
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from laion.clickhouse.client import Client
+from laion.clickhouse.identifiers import quote_identifier
 from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.plan import BucketState, BuildPlan, IndexOptions
 from laion.clickhouse.server import ServerFacts
@@ -84,6 +85,12 @@ class Contents:
         """Whether this is what a bucket was when it was built: all of its rows and its index."""
         kept = (bucket.rows, bucket.index_bytes)
         return not self.problem and (self.rows, self.index_bytes) == kept
+
+
+def indexable(vectors: Iterable[str]) -> str:
+    """Return the condition of the rows that an index can hold: no vector is zero or not finite."""
+    norms = [f"L2Norm({quote_identifier(vector)})" for vector in vectors]
+    return " AND ".join(f"isFinite({norm}) AND {norm} > 0" for norm in norms)
 
 
 class Kind(ABC):

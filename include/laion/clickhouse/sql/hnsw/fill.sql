@@ -2,7 +2,7 @@
 INSERT INTO $shadow
 SELECT *
 FROM $table
-WHERE shard BETWEEN {first:UInt16} AND {last:UInt16} AND $usable
+WHERE shard BETWEEN {first:UInt16} AND {last:UInt16} AND $indexable
 SETTINGS
     materialize_skip_indexes_on_insert = 0,
     async_insert = 0

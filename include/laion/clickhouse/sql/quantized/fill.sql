@@ -2,5 +2,5 @@
 INSERT INTO $narrow ($columns)
 SELECT $values
 FROM $table
-WHERE shard BETWEEN {first:UInt16} AND {last:UInt16} AND $usable
+WHERE shard BETWEEN {first:UInt16} AND {last:UInt16} AND $indexable
 SETTINGS async_insert = 0

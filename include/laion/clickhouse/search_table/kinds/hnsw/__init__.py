@@ -29,6 +29,7 @@ from laion.clickhouse.search_table.kinds.kind import (
     OnProgress,
     SearchProfile,
     SizedPlan,
+    indexable,
 )
 from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
@@ -150,11 +151,10 @@ class Hnsw(Kind):
         alter = f"ALTER TABLE {quote_identifier(shadow)}"
         graphs.stop_building(client, shadow, bucket)
         drop_however_large(client, f"{alter} DROP PARTITION {bucket}")
-        norms = (f"L2Norm({quote_identifier(vector)})" for vector in plan.vectors)
-        usable = " AND ".join(f"isFinite({norm}) AND {norm} > 0" for norm in norms)
         first, last = plan.shards_of(bucket)
+        literals = {"indexable": indexable(plan.vectors)}
         client.command(
-            statement("hnsw/fill", shadow=shadow, table=table, literals={"usable": usable}),
+            statement("hnsw/fill", shadow=shadow, table=table, literals=literals),
             parameters={"first": first, "last": last},
         )
         if graphs.count_parts(client, shadow, bucket).parts > 1:

@@ -32,6 +32,7 @@ from laion.clickhouse.search_table.kinds.kind import (
     OnProgress,
     SearchProfile,
     SizedPlan,
+    indexable,
 )
 from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
@@ -164,8 +165,6 @@ class Quantized(Kind):
     def fill(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
         """Copy the bucket's rows and merge them: one part reads quicker than many."""
         first, last = plan.shards_of(bucket)
-        norms = [f"L2Norm({quote_identifier(vector)})" for vector in plan.vectors]
-        usable = " AND ".join(f"isFinite({norm}) AND {norm} > 0" for norm in norms)
         shared = ["id", "shard", *(quote_identifier(column.name) for column in NARROW)]
         for vector in plan.vectors:
             narrow = self.table_of(self.place(table, plan, in_use=False), vector)
@@ -176,7 +175,7 @@ class Quantized(Kind):
             literals = {
                 "columns": ", ".join([*shared, own]),
                 "values": ", ".join([*shared, f"L2Normalize({own}::Array(Float32))"]),
-                "usable": usable,
+                "indexable": indexable(plan.vectors),
             }
             client.command(
                 statement("quantized/fill", narrow=narrow, table=table, literals=literals),
