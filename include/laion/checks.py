@@ -229,7 +229,10 @@ class Correlations:
     def r(self, shift: int) -> float:
         """Return the correlation at a shift; NaN where no pair is known."""
         rows = self.rows(shift)
-        return float(self.products[MAX_SHIFT + shift]) / rows if rows else math.nan
+        if not rows:
+            return math.nan
+        # Ranks are of all rows; those of a part of them can vary more.
+        return min(1.0, max(-1.0, float(self.products[MAX_SHIFT + shift]) / rows))
 
     def best_shift(self) -> int:
         """Return the shift other than 0 with the highest correlation over half of the rows."""

@@ -23,9 +23,11 @@ MAX_SHARD = 65_535
 ROWS_PER_SHARD_LIMIT = 100_000_000
 """`id = shard * ROWS_PER_SHARD_LIMIT + row`, so a shard has fewer rows than this."""
 
-_NUMBERS = r"\d{1,5}(-\d{1,5})?(\s*,\s*\d{1,5}(-\d{1,5})?)*"
+_NUMBERS = r"[0-9]{1,5}(-[0-9]{1,5})?(\s*,\s*[0-9]{1,5}(-[0-9]{1,5})?)*"
 SHARD_NUMBERS_PATTERN = rf"^({_NUMBERS})?$"
 SHARDS_PATTERN = rf"^(all|missing|failed|{_NUMBERS})?$"
+QUOTED = 80
+"""Characters of an expression that a message repeats."""
 SHARDS_HELP = "such as '0', '0-9,12', 'all', 'missing' or 'failed'"
 
 
@@ -45,9 +47,10 @@ def parse_shards(expression: str) -> list[int]:
 
 
 def _read_range(part: str, expression: str) -> tuple[int, int]:
-    match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
+    match = re.fullmatch(r"\s*([0-9]{1,5})(?:-([0-9]{1,5}))?\s*", part)
     if match is None:
-        raise BadShards(f"shards: cannot read {part.strip()!r} in {expression!r}; {SHARDS_HELP}")
+        bad, whole = _shown(part.strip()), _shown(expression)
+        raise BadShards(f"shards: cannot read {bad!r} in {whole!r}; {SHARDS_HELP}")
     first = int(match[1])
     last = int(match[2]) if match[2] else first
     if last < first:
@@ -55,6 +58,10 @@ def _read_range(part: str, expression: str) -> tuple[int, int]:
     if last > MAX_SHARD:
         raise BadShards(f"shards: {last} is too large; shards are numbered 0 to {MAX_SHARD}")
     return first, last
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
 
 
 def format_shards(numbers: list[int]) -> str:

@@ -183,6 +183,11 @@ def discover_shards(
             found |= {shard for shard, is_there in zip(asked, has, strict=True) if is_there}
             first = asked.stop
     shards = list(range(max(found) + 1))
+    log.info(
+        "The source has shards up to %d; it was asked up to %d, and has nothing beyond.",
+        shards[-1],
+        first - 1,
+    )
     if holes := sorted(set(shards) - found):
         log.warning(
             "The source has shards up to %d, but nothing of %s: these count as missing.",

@@ -70,6 +70,15 @@ def reverse_metadata(rows: Rows) -> None:
 
 
 class TestAlignment:
+    def test_no_shift_is_described_by_more_than_a_whole_correlation(self, tmp_path: Path) -> None:
+        rows = rows_of_sample(tmp_path, 3000)
+        rows.similarity = np.roll(rows.similarity, 1001)
+
+        found = rows.check().correlations()
+
+        assert found.best_shift() == 1001
+        assert 0.9 < found.r(1001) <= 1
+
     def test_a_sound_shard_is_aligned(self, sample: Rows) -> None:
         assert sample.verdict() == "aligned"
 

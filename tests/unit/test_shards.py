@@ -92,11 +92,19 @@ def test_a_written_expression_reads_as_the_same_numbers(numbers: list[int]) -> N
     assert parse_shards(format_shards(numbers)) == numbers
 
 
-@pytest.mark.parametrize("expression", ["", "a", "1-", "-1", "1,,2", "1;2", "1 2", "0..9", "1-2-3"])
+@pytest.mark.parametrize(
+    "expression", ["", "a", "1-", "-1", "1,,2", "1;2", "1 2", "0..9", "1-2-3", "٣"]
+)
 def test_a_malformed_expression_is_refused_with_a_right_example(expression: str) -> None:
     with pytest.raises(BadShards, match="'0-9,12'") as caught:
         parse_shards(expression)
     assert repr(expression) in str(caught.value)
+
+
+def test_of_a_long_expression_a_message_repeats_only_the_beginning() -> None:
+    with pytest.raises(BadShards, match="cannot read 'x'") as caught:
+        parse_shards("0-9," * 20_000 + "x")
+    assert len(str(caught.value)) < 300
 
 
 def test_a_range_that_ends_before_it_starts_is_refused_with_the_range_turned_round() -> None:
@@ -115,7 +123,9 @@ def test_the_pattern_of_the_form_takes_what_the_parser_takes(expression: str) ->
     assert parse_shards(expression)
 
 
-@pytest.mark.parametrize("expression", ["a", "1-", "-1", "1,,2", "1;2", "1 2", ",", "1,", "0 - 9"])
+@pytest.mark.parametrize(
+    "expression", ["a", "1-", "-1", "1,,2", "1;2", "1 2", ",", "1,", "0 - 9", "٣"]
+)
 def test_the_pattern_of_the_form_refuses_what_the_parser_refuses(expression: str) -> None:
     assert not re.search(SHARDS_PATTERN, expression)
     with pytest.raises(BadShards):

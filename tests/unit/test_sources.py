@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -254,11 +255,17 @@ class TestDiscovery:
         assert found == list(range(last + 1))
         assert f"nothing of {format_shards(list(range(2, last)))}: " in caplog.text
 
-    def test_the_search_ends_after_so_many_missing_shards(self, shard_directory: Path) -> None:
-        for shard in (0, LOOK_AHEAD + 100):
+    def test_the_search_ends_after_so_many_missing_shards_and_says_where(
+        self, shard_directory: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "laion.sources")
+        for shard in (0, 2 * LOOK_AHEAD):
             put_shard(shard_directory, CLIP_RETRIEVAL, 0, shard)
 
         assert discover_shards(CLIP_RETRIEVAL, shard_directory.as_uri()) == [0]
+        asked = re.search(r"shards up to 0; it was asked up to (\d+)", caplog.text)
+        assert asked is not None
+        assert LOOK_AHEAD <= int(asked[1]) < 2 * LOOK_AHEAD
 
     def test_a_shard_that_lacks_a_file_counts(self, shard_directory: Path) -> None:
         for shard in range(3):
