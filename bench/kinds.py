@@ -50,10 +50,10 @@ IS_LARGE = ROWS >= 1_000_000
 TEXTS = bool(os.environ.get("TEXTS"))
 QUERIES = 50 if IS_LARGE else 100
 GATE_QUERIES = 100
-TARGET = 0.94
-"""Of the gate, on queries of its own."""
+TARGETS = (0.94, 0.9, 0.0)
+"""Of the gate, on queries of its own, tried in turn: made-up texts are hard to find by texts."""
 TABLE = "bench"
-METHODS = ("turboquant",) if IS_LARGE else ("turboquant", "rabitq", "int8")
+METHODS = ("turboquant",) if IS_LARGE or TEXTS else ("turboquant", "rabitq", "int8")
 WITH_HNSW = not IS_LARGE or bool(os.environ.get("HNSW"))
 CHARTS = Path(__file__).parents[1] / "docs" / "images"
 SHARES = (0.5, 0.1, 0.01, 0.001)
@@ -188,14 +188,16 @@ class Bench:
             build_bucket(builds, plan, bucket)
         build_cpu_s = cpu_seconds(self.pid) - before
         began = time.process_time()
-        try:
-            judged = measure_recall(
-                builds, plan, target=TARGET, queries=GATE_QUERIES, budget=10**12
-            )
-            print(format_recall(judged, 1.0), flush=True)
-        except RecallTooLow as error:
-            print(error, flush=True)
-            measure_recall(builds, plan, target=0.0, queries=GATE_QUERIES, budget=10**12)
+        for target in TARGETS:
+            try:
+                judged = measure_recall(
+                    builds, plan, target=target, queries=GATE_QUERIES, budget=10**12
+                )
+            except RecallTooLow as error:
+                print(error, flush=True)
+            else:
+                print(format_recall(judged, 1.0))
+                break
         print(f"the gate took {time.process_time() - began:.0f} CPU s of the worker", flush=True)
         publish_build(builds, plan)
         profile = read_profile(self.client, TABLE, self.searched, plan)

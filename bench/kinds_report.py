@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 CODES = "quantized, turboquant"
-"""The kind whose claims are told."""
+"""The kind of which ratios are claimed."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,10 @@ def _wordnet() -> tuple[set[str], set[str]]:
     """Return the texts of WordNet 3.0, and the terms that it explains."""
     texts, terms = set(), set()
     with tempfile.TemporaryDirectory() as name:
-        subprocess.run(["apt-get", "download", "-qq", "wordnet-base"], cwd=name, check=True)
+        # As root, apt would download as a user that cannot write here.
+        as_this_user = ["-o", "APT::Sandbox::User=root"]
+        command = ["apt-get", "download", "-qq", *as_this_user, "wordnet-base"]
+        subprocess.run(command, cwd=name, check=True)
         (package,) = Path(name).glob("*.deb")
         subprocess.run(["dpkg-deb", "-x", package, name], check=True)
         for part in PARTS_OF_SPEECH:

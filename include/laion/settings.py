@@ -140,7 +140,7 @@ class Settings(BaseSettings):
         500, ge=1, le=1000, description="Queries of each kind by which the recall is measured."
     )
     recall_budget: int = Field(
-        500_000_000,
+        5_000_000_000,
         ge=1,
         description="Distances computed to know the exact answers; beyond, only some partitions "
         "are measured.",

@@ -140,7 +140,7 @@ def _tune(
     """Return the recall of each kind with the first profile by which all reach the target.
 
     On the half that chooses and on the half that is reported. When none does, with the profile by
-    which the worst kind did best.
+    which the worst kind did best. The second half is asked only where the first is content.
     """
     if not queries:
         return []
@@ -148,24 +148,22 @@ def _tune(
     probe.ask(queries[0].vector, 10, ladder[0])  # Reads the index into the server's cache.
     choosing, judging = _halves(queries)
     own: dict[str, SearchProfile] = {}
-    best: tuple[float, SearchProfile, dict[str, Asked]] | None = None
+    worst: dict[SearchProfile, float] = {}
+    judged: dict[SearchProfile, dict[str, Asked]] = {}
     for profile in ladder:
-        asked = probe.ask_all(choosing, truth, 10, profile)
-        means = {kind: fmean(one.recalls) for kind, one in asked.items()}
+        means = _means(probe.ask_all(choosing, truth, 10, profile))
         for kind, mean in means.items():
             if mean >= target:
                 own.setdefault(kind, profile)
-        worst = min(means.values())
-        if worst >= target or profile is ladder[-1] or best is None or worst > best[0]:
-            judged = probe.ask_all(judging, truth, 10, profile)
-            worst = min(worst, *(fmean(one.recalls) for one in judged.values()))
-            if best is None or worst > best[0]:
-                best = worst, profile, judged
-        if worst >= target:
+        worst[profile] = min(means.values())
+        if worst[profile] >= target:
+            judged[profile] = probe.ask_all(judging, truth, 10, profile)
+            worst[profile] = min(worst[profile], *_means(judged[profile]).values())
+        if worst[profile] >= target:
             break
-        log.info("%s: recall@10 %.3f with %s", probe.column, worst, profile)
-    assert best is not None
-    _, profile, judged = best
+        log.info("%s: recall@10 %.3f with %s", probe.column, worst[profile], profile)
+    profile = max(worst, key=lambda profile: worst[profile])
+    found = judged.get(profile) or probe.ask_all(judging, truth, 10, profile)
     at_100 = probe.ask_all(judging, truth, 100, profile)
     exact = _percentiles(_time_exact(probe, queries))
     return [
@@ -174,17 +172,22 @@ def _tune(
             kind=kind,
             profile=profile,
             own_profile=own.get(kind, profile),
-            queries=len(judged[kind].recalls),
-            at_10=fmean(judged[kind].recalls),
-            low=lower_bound(judged[kind].recalls),
+            queries=len(found[kind].recalls),
+            at_10=fmean(found[kind].recalls),
+            low=lower_bound(found[kind].recalls),
             at_100=fmean(at_100[kind].recalls),
-            read_bytes=round(fmean(judged[kind].read_bytes)),
-            ann_ms=_percentiles(judged[kind].seconds),
+            read_bytes=round(fmean(found[kind].read_bytes)),
+            ann_ms=_percentiles(found[kind].seconds),
             exact_ms=exact,
         )
         for kind in KINDS
-        if kind in judged
+        if kind in found
     ]
+
+
+def _means(asked: dict[str, Asked]) -> dict[str, float]:
+    """Return the recall of each kind of query."""
+    return {kind: fmean(one.recalls) for kind, one in asked.items()}
 
 
 def _halves(queries: Sequence[StandingQuery]) -> tuple[list[StandingQuery], list[StandingQuery]]:

@@ -114,8 +114,8 @@ def _compute(
 ) -> list[tuple[list[int], list[float]]]:
     """Return ids and distances of the rows of a bucket that are nearest to each query.
 
-    Of the base table's vectors: those that an index keeps may be coarser. Computed here, by one
-    matrix product for many rows; ClickHouse would take 25 times as long.
+    Of the base table's vectors: those that an index keeps may be coarser. Computed on the worker,
+    by one matrix product for many rows and queries, which takes a fraction of what SQL would.
     """
     vectors = np.array([query.vector for query in queries], np.float32)
     nearest = ExactNearest(vectors, plan.options.metric, TRUTH_DEPTH)
@@ -126,13 +126,17 @@ def _compute(
         literals={"indexable": indexable(plan.vectors)},
     )
     first, last = plan.shards_of(bucket)
-    for batch in _read_blocks(builds.client, text, first=first, last=last):
+    for batch in read_blocks(builds.client, text, first=first, last=last):
         rows = batch["vector"].flatten().to_numpy().reshape(len(batch), -1)
         nearest.add(batch["id"].to_numpy(), rows)
     return nearest.result()
 
 
-def _read_blocks(client: Client, text: str, **parameters: int) -> Iterator[pa.RecordBatch]:
+def read_blocks(client: Client, text: str, **parameters: int) -> Iterator[pa.RecordBatch]:
+    """Yield what a statement finds, block by block, as it comes.
+
+    Raises ClickHouseError where the server breaks off, and the driver's errors.
+    """
     try:
         with client.query_arrow_stream(text, parameters=parameters) as blocks:
             yield from blocks

@@ -132,6 +132,23 @@ class TestBuild:
         check = kind_of(plan.options).check(TABLE, plan, len(SHARDS) * ROWS)
         assert searched.query(check).result_rows == [(True, True, True)]
 
+    def test_it_is_measured_by_the_vectors_of_the_base_table(self, searched: Client) -> None:
+        own = "`column` = 'image_embedding' AND number = 1"
+        vector = searched.query(f"SELECT vector FROM recall_queries WHERE {own}").result_rows[0][0]
+        kept = searched.query(f"SELECT ids, distances FROM recall_truth WHERE {own}").result_rows
+        known = {
+            row: far for ids, distances in kept for row, far in zip(ids, distances, strict=True)
+        }
+
+        exact = searched.query(
+            "SELECT id, cosineDistance(image_embedding::Array(Float64), {v:Array(Float64)}) "
+            f"FROM {TABLE} WHERE id IN {{ids:Array(Int64)}}",
+            parameters={"v": vector, "ids": list(known)},
+        ).result_rows
+
+        assert len(known) == len(exact) >= 100
+        assert known == pytest.approx(dict(exact), abs=1e-6)
+
     def test_what_is_written_into_its_tables_later_is_not_merged_in(self, searched: Client) -> None:
         plan = read_in_use(searched, TABLE)
         assert plan is not None

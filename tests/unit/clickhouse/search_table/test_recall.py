@@ -10,6 +10,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from numpy.typing import NDArray
 
+from laion.clickhouse.client import typed_errors
 from laion.clickhouse.ledger import TaskOrigin
 from laion.clickhouse.search_table import truth
 from laion.clickhouse.search_table.build import begin_build, build_bucket, publish_build
@@ -21,7 +22,7 @@ from laion.clickhouse.search_table.recall import Recall, lower_bound, measure_re
 from laion.clickhouse.search_table.search import read_profile
 from laion.clickhouse.search_table.standing_queries import standing_queries
 from laion.clickhouse.search_table.truth import affordable_queries, recall_of
-from laion.errors import RecallTooLow
+from laion.errors import ClickHouseError, RecallTooLow
 from tests.shard_files import set_vectors, unit_vectors, write_little_shard
 from tests.unit.clickhouse.shard_steps import (
     ORIGIN,
@@ -204,6 +205,14 @@ class TestTruth:
         order = np.argsort(distances)[:50]
         np.testing.assert_allclose([d for d, _ in merged], distances[order], atol=1e-5)
         assert len({row_id for _, row_id in merged} & {rows[i][0] for i in order}) >= 49
+
+    def test_vectors_that_end_in_an_error_are_not_taken_for_all(self, base: Client) -> None:
+        text = (
+            "SELECT number, throwIf(number = 300000) FROM numbers(400000) SETTINGS max_threads = 1"
+        )
+
+        with pytest.raises(ClickHouseError), typed_errors("read vectors"):
+            list(truth.read_blocks(base, text))
 
     def test_only_buckets_that_changed_are_computed_again(
         self, client: Client, shard_directory: Path, tmp_path: Path
