@@ -10,8 +10,8 @@ ENGINE = $engine
 PARTITION BY intDiv(shard, $shards_per_bucket)
 ORDER BY id
 SETTINGS
-    -- The shortlist's vectors are read by whole granules.
-    index_granularity = 128,
+    -- The shortlist's vectors are read by whole granules: with 128 rows in each, a fifth more bytes are read.
+    index_granularity = 32,
     -- Codes are a stream of their own in wide parts only.
     min_bytes_for_wide_part = 0
     $placement
