@@ -68,7 +68,7 @@ def measure(client: Client, server_pid: int, work: Path, table: str, shards: int
 def load(client: Client, work: Path, table: str, shard: int) -> None:
     """Take a shard all the way into the base table, as the tasks of a run do."""
     profile, attempt = load_profile("clip_retrieval"), f"{shard:08x}"
-    source = locate_sources(profile, (work / "in").as_uri(), shard)[0]
+    source = locate_sources(profile, (work / "in").as_uri(), [shard])[0]
     urls = {role: [url] for role, url in source.urls(shard).items()}
     spec = ShardSpec("clip_retrieval", table, shard, urls, ROWS, list(clip_vectors(DIMENSION)))
     target = work / "shard.parquet"

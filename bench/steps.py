@@ -143,7 +143,7 @@ def _spec(directory: str) -> Any:
     from laion.sources import locate_sources
     from laion.vectors import clip_vectors
 
-    source = locate_sources(load_profile("clip_retrieval"), Path(directory).as_uri(), 0)[0]
+    source = locate_sources(load_profile("clip_retrieval"), Path(directory).as_uri(), [0])[0]
     urls = {role: [url] for role, url in source.urls(0).items()}
     return ShardSpec("clip_retrieval", "ours", 0, urls, vectors=list(clip_vectors(512)))
 

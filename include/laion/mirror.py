@@ -99,7 +99,7 @@ def copy_dataset(
     DiskFull.
     """
     chosen = options or DownloadOptions()
-    places = locate_sources(profile, source, shards[0], chosen)
+    places = locate_sources(profile, source, shards, chosen)
     if any(is_local(place.base) for place in places):
         raise BadSource("source: a directory of this machine needs no copy; use it as it is")
     log.info("%s from %s", profile.name, ", then ".join(hide_credentials(p.base) for p in places))

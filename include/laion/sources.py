@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 
 LOOK_AHEAD = 256
 """Shards in a row that a source may lack before the search for more ends."""
+PROBED = 8
+"""Planned shards by which a source is looked for: it may lack the first ones."""
 SCHEMES = ("http", "https", "file", "s3")
 NPY_HEAD_BYTES = 16_384
 PARQUET_TAIL_BYTES = 262_144
@@ -48,11 +52,12 @@ MAX_FOOTER_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Source:
-    """A base URL together with the layout found there."""
+    """A base URL together with the layout found there, and the shard by which it was found."""
 
     base: str
     layout: Layout
     digits: int
+    found_by: int
 
     def urls(self, shard: int) -> dict[str, str]:
         """Return the URL of each role of a shard."""
@@ -89,22 +94,28 @@ def base_urls(profile: Profile, source: str) -> list[tuple[str, tuple[Layout, ..
 
 
 def locate_sources(
-    profile: Profile, source: str, first_shard: int, options: DownloadOptions | None = None
+    profile: Profile, source: str, shards: Sequence[int], options: DownloadOptions | None = None
 ) -> list[Source]:
-    """Find which base URLs have the files of `first_shard`, the smallest planned, and in which
-    layout; best first, and at least one.
+    """Find which base URLs have files of the planned shards, and in which layout; at least one.
 
-    Raises BadSource, SourceUnreachable (no base answers), SourceRefused, SourceMissing (all
-    answer, none has the files).
+    `shards` are sorted. A base is found by the first shard that it has whole, of the first PROBED;
+    best first. Raises BadSource, SourceUnreachable (no base answers), SourceRefused, SourceMissing
+    (all answer, none has the files).
     """
-    located = _locate(profile, source, first_shard, options or DownloadOptions())
+    asked = shards[:PROBED]
+    located = _locate(profile, source, asked, options or DownloadOptions())
     if located.found:
         return located.found
     if located.failures:
         raise located.failures[0]
+    if len(shards) == 1:
+        what = f"{shard_label(asked[0])}: the source has no such shard"
+    else:
+        others = f" (the first of {len(shards):,})" if len(shards) > len(asked) else ""
+        what = f"shards {format_shards(list(asked))}{others}: the source has none of them whole"
     raise SourceMissing(
-        f"{shard_label(first_shard)}: the source has no such shard in any layout known for dataset "
-        f"{profile.name!r}; tried {', '.join(located.tried)}. Check `source` and `shards`."
+        f"{what} in any layout known for dataset {profile.name!r}; tried "
+        f"{', '.join(located.tried)}. Check `source` and `shards`."
     )
 
 
@@ -118,15 +129,20 @@ class _Located:
     failures: list[SourceError] = field(default_factory=list)
 
 
-def _locate(profile: Profile, source: str, first_shard: int, chosen: DownloadOptions) -> _Located:
+def _locate(
+    profile: Profile, source: str, shards: Sequence[int], chosen: DownloadOptions
+) -> _Located:
     located = _Located()
     with open_session(chosen.connections) as session:
         for base, layouts in base_urls(profile, source):
-            candidates = _candidates(base, layouts, profile.digits, first_shard)
             try:
-                for candidate in candidates:
-                    urls = candidate.urls(first_shard)
-                    located.tried.append(hide_credentials(next(iter(urls.values()))))
+                # Ascending: what is smaller is not there in any padding, what is larger agrees.
+                for candidate in chain.from_iterable(
+                    _candidates(base, layouts, profile.digits, shard) for shard in shards
+                ):
+                    urls = candidate.urls(candidate.found_by)
+                    if candidate.found_by == shards[0]:
+                        located.tried.append(hide_credentials(next(iter(urls.values()))))
                     if all(_exists(url, session, chosen) for url in urls.values()):
                         located.found.append(candidate)
                         break
@@ -149,7 +165,7 @@ def discover_shards(
     of several mirrors only, and as `locate_sources`.
     """
     chosen = options or DownloadOptions()
-    located = _locate(profile, source, 0, chosen)
+    located = _locate(profile, source, [0], chosen)
     if located.failures:
         raise located.failures[0]
     if located.without:
@@ -174,8 +190,10 @@ def discover_shards(
                 # As S3 answers for what is not there to who may not list a bucket.
                 if len(located.found) == 1:
                     raise
+                refused.append(url)
                 return False
 
+        refused: list[str] = []
         found, first, at_once = {0}, 1, 4 * chosen.connections
         while first <= min(max(found) + LOOK_AHEAD, MAX_SHARD):
             asked = range(first, min(first + at_once, MAX_SHARD + 1))
@@ -184,9 +202,10 @@ def discover_shards(
             first = asked.stop
     shards = list(range(max(found) + 1))
     log.info(
-        "The source has shards up to %d; it was asked up to %d, and has nothing beyond.",
+        "The source has shards up to %d; it was asked up to %d, and has nothing beyond%s.",
         shards[-1],
         first - 1,
+        f", but refused {len(refused):,} files" if refused else "",
     )
     if holes := sorted(set(shards) - found):
         log.warning(
@@ -240,5 +259,5 @@ def _candidates(
         for width in digits:
             # Paddings that agree on the smallest shard agree on all larger ones.
             paths = tuple(layout.paths(shard, width).values())
-            seen.setdefault(paths, Source(base, layout, width))
+            seen.setdefault(paths, Source(base, layout, width, shard))
     return list(seen.values())

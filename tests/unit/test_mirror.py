@@ -51,7 +51,7 @@ def test_the_copy_is_a_source(mirror: Mirror, shard_directory: Path, copy: Path)
 
     copy_dataset(PROFILE, [0], copy, mirror.url, OPTIONS)
 
-    assert locate_sources(PROFILE, copy.as_uri(), 0)
+    assert locate_sources(PROFILE, copy.as_uri(), [0])
 
 
 def test_a_second_copy_fetches_nothing(mirror: Mirror, shard_directory: Path, copy: Path) -> None:

@@ -38,7 +38,7 @@ def source(s3_server: S3Server, shard_directory: Path) -> str:
 
 
 def test_its_shards_are_found_counted_and_surveyed(source: str, options: DownloadOptions) -> None:
-    place = locate_sources(PROFILE, source, 0, options)[0]
+    place = locate_sources(PROFILE, source, [0], options)[0]
 
     assert place.base == source
     assert discover_shards(PROFILE, source, options) == [0, 1, 2]
@@ -97,7 +97,7 @@ def test_wrong_credentials_are_said_and_not_shown(source: str, options: Download
     wrong = replace(options, s3=replace(options.s3, secret="not-the-secret"))
 
     with pytest.raises(SourceRefused, match="check the credentials") as caught:
-        locate_sources(PROFILE, source, 0, wrong)
+        locate_sources(PROFILE, source, [0], wrong)
     assert "not-the-secret" not in str(caught.value)
 
 
@@ -108,17 +108,17 @@ def test_a_bucket_of_another_region_is_told_with_that_region(
     elsewhere = replace(options, s3=replace(options.s3, endpoint_url=mirror.url))
 
     with pytest.raises(SourceUnusable, match=r"region eu-west-1; .*region_name"):
-        locate_sources(PROFILE, "s3://bucket/x", 0, elsewhere)
+        locate_sources(PROFILE, "s3://bucket/x", [0], elsewhere)
 
 
 def test_a_bucket_that_does_not_exist_has_no_shard(options: DownloadOptions) -> None:
     with pytest.raises(SourceMissing, match="s3://no-such-bucket"):
-        locate_sources(PROFILE, "s3://no-such-bucket/x", 0, options)
+        locate_sources(PROFILE, "s3://no-such-bucket/x", [0], options)
 
 
 def test_credentials_in_the_uri_are_refused_and_not_shown() -> None:
     with pytest.raises(BadSource, match="Airflow connection") as caught:
-        locate_sources(PROFILE, "s3://AKIA:hush@bucket/x", 0)
+        locate_sources(PROFILE, "s3://AKIA:hush@bucket/x", [0])
     assert "hush" not in str(caught.value)
 
 

@@ -22,6 +22,7 @@ from laion.errors import (
 from laion.shards import format_shards
 from laion.sources import (
     LOOK_AHEAD,
+    PROBED,
     base_urls,
     discover_shards,
     locate_sources,
@@ -100,7 +101,7 @@ class TestLayouts:
     ) -> None:
         put_shard(shard_directory, LAION, layout, shard=3)
 
-        source = locate_sources(LAION, mirror.url, 3)[0]
+        source = locate_sources(LAION, mirror.url, [3])[0]
 
         assert source.layout == LAION.known_layouts[layout]
 
@@ -110,7 +111,7 @@ class TestLayouts:
     ) -> None:
         put_shard(shard_directory, CLIP_RETRIEVAL, 0, shard=0, digits=digits)
 
-        source = locate_sources(CLIP_RETRIEVAL, mirror.url, 0)[0]
+        source = locate_sources(CLIP_RETRIEVAL, mirror.url, [0])[0]
 
         assert (
             source.urls(12)["metadata"] == f"{mirror.url}/metadata/metadata_{12:0{digits}d}.parquet"
@@ -121,14 +122,14 @@ class TestLayouts:
     ) -> None:
         put_shard(shard_directory, CLIP_RETRIEVAL, 0, shard=123, digits=4)
 
-        locate_sources(CLIP_RETRIEVAL, mirror.url, 123)
+        locate_sources(CLIP_RETRIEVAL, mirror.url, [123])
 
         assert len(mirror.requests) == len(set(mirror.requests))
 
     def test_a_directory_of_this_machine_is_a_source(self, shard_directory: Path) -> None:
         put_shard(shard_directory, LAION, 1, shard=0)
 
-        source = locate_sources(LAION, shard_directory.as_uri(), 0)[0]
+        source = locate_sources(LAION, shard_directory.as_uri(), [0])[0]
 
         assert source.urls(0)["image_embedding"] == (
             f"{shard_directory.as_uri()}/images/img_emb_0.npy"
@@ -138,7 +139,7 @@ class TestLayouts:
         put_shard(tmp_path / "my files", LAION, 0, shard=0)
 
         assert (
-            locate_sources(LAION, (tmp_path / "my files").as_uri(), 0)[0].layout
+            locate_sources(LAION, (tmp_path / "my files").as_uri(), [0])[0].layout
             == LAION.known_layouts[0]
         )
 
@@ -149,7 +150,7 @@ class TestLayouts:
         (shard_directory / "text_emb/text_emb_0.npy").unlink()
 
         with pytest.raises(SourceMissing):
-            locate_sources(LAION, mirror.url, 0)
+            locate_sources(LAION, mirror.url, [0])
 
 
 class TestMirrors:
@@ -158,7 +159,7 @@ class TestMirrors:
     ) -> None:
         put_shard(shard_directory, LAION, 0, shard=0)
 
-        source = locate_sources(LAION, f"{shard_directory.as_uri()},{mirror.url}", 0)[0]
+        source = locate_sources(LAION, f"{shard_directory.as_uri()},{mirror.url}", [0])[0]
 
         assert source.base == shard_directory.as_uri()
 
@@ -167,13 +168,13 @@ class TestMirrors:
     ) -> None:
         put_shard(shard_directory, LAION, 0, shard=0)
 
-        assert locate_sources(LAION, f"{unused_url()},{mirror.url}", 0)[0].base == mirror.url
+        assert locate_sources(LAION, f"{unused_url()},{mirror.url}", [0])[0].base == mirror.url
 
     def test_the_next_is_used_when_one_refuses(self, mirror: Mirror, shard_directory: Path) -> None:
         put_shard(shard_directory, LAION, 0, shard=0)
         mirror.fail("img_emb_0.npy", answer(403), "HEAD")
 
-        source = locate_sources(LAION, f"{mirror.url},{shard_directory.as_uri()}", 0)[0]
+        source = locate_sources(LAION, f"{mirror.url},{shard_directory.as_uri()}", [0])[0]
 
         assert source.base == shard_directory.as_uri()
 
@@ -182,7 +183,7 @@ class TestMirrors:
     ) -> None:
         put_shard(shard_directory, LAION, 0, shard=0)
 
-        assert locate_sources(LAION, f"{tmp_path.as_uri()},{mirror.url}", 0)[0].base == mirror.url
+        assert locate_sources(LAION, f"{tmp_path.as_uri()},{mirror.url}", [0])[0].base == mirror.url
 
     def test_every_one_that_has_the_shard_is_kept_in_order(
         self, mirror: Mirror, shard_directory: Path, tmp_path: Path
@@ -191,7 +192,7 @@ class TestMirrors:
         put_shard(tmp_path / "second", LAION, 1, shard=0)
         second = (tmp_path / "second").as_uri()
 
-        sources = locate_sources(LAION, f"{mirror.url},{unused_url()},{second}", 0)
+        sources = locate_sources(LAION, f"{mirror.url},{unused_url()},{second}", [0])
 
         assert [(s.base, s.layout) for s in sources] == [
             (mirror.url, LAION.known_layouts[0]),
@@ -205,17 +206,43 @@ class TestMirrors:
         sample = load_profile("sample")
         put_shard(shard_directory, sample, 0, shard=0)
 
-        locate_sources(sample, "", 0)
+        locate_sources(sample, "", [0])
 
         assert len(mirror.requests) == 3
 
     def test_no_answer_is_told_before_a_missing_file(self, mirror: Mirror) -> None:
         with pytest.raises(SourceUnreachable):
-            locate_sources(LAION, f"{mirror.url},{unused_url()}", 0)
+            locate_sources(LAION, f"{mirror.url},{unused_url()}", [0])
+
+    def test_one_that_lacks_the_first_shard_is_found_by_the_next(
+        self, mirror: Mirror, shard_directory: Path, tmp_path: Path
+    ) -> None:
+        put_shard(shard_directory, CLIP_RETRIEVAL, 0, 3, digits=4)
+        (shard_directory / "metadata" / "metadata_0003.parquet").unlink()
+        put_shard(shard_directory, CLIP_RETRIEVAL, 0, 5, digits=4)
+        put_shard(tmp_path / "second", CLIP_RETRIEVAL, 0, 3)
+        second = (tmp_path / "second").as_uri()
+
+        found = locate_sources(CLIP_RETRIEVAL, f"{mirror.url},{second}", [3, 5, 12345])
+
+        assert [(place.base, place.digits, place.found_by) for place in found] == [
+            (mirror.url, 4, 5),
+            (second, 1, 3),
+        ]
+
+    def test_shards_that_none_has_are_named_and_only_so_many_are_looked_for(
+        self, mirror: Mirror
+    ) -> None:
+        with pytest.raises(SourceMissing, match=r"shards 0,7: the source has none of them whole"):
+            locate_sources(LAION, mirror.url, [0, 7])
+        with pytest.raises(
+            SourceMissing, match=rf"shards 0-{PROBED - 1} \(the first of 500\): the"
+        ):
+            locate_sources(LAION, mirror.url, range(500))
 
     def test_a_shard_that_none_has_is_told_with_what_was_tried(self, mirror: Mirror) -> None:
         with pytest.raises(SourceMissing, match=r"shard 00003.*'laion400m'") as caught:
-            locate_sources(LAION, mirror.url, 3)
+            locate_sources(LAION, mirror.url, [3])
         assert f"{mirror.url}/images/img_emb_3.npy" in str(caught.value)
 
 
@@ -225,14 +252,14 @@ class TestCredentials:
         mirror.fail("", answer(status), "HEAD")
 
         with pytest.raises(LaionError) as caught:
-            locate_sources(LAION, mirror.url_with(f"me:{SECRET}@"), 0)
+            locate_sources(LAION, mirror.url_with(f"me:{SECRET}@"), [0])
         assert "***@127.0.0.1" in str(caught.value)
         assert SECRET not in str(caught.value)
 
     @pytest.mark.parametrize("host", ["127.0.0.1:1", "", "host:port", "exa mple"])
     def test_no_message_about_a_failed_connection_tells_them(self, host: str) -> None:
         with pytest.raises(LaionError) as caught:
-            locate_sources(LAION, f"http://me:{SECRET}@{host}/x", 0)
+            locate_sources(LAION, f"http://me:{SECRET}@{host}/x", [0])
         assert SECRET not in str(caught.value)
 
 
@@ -285,8 +312,13 @@ class TestDiscovery:
         assert discover_shards(CLIP_RETRIEVAL, sources) == [0, 1, 2]
 
     def test_a_mirror_that_may_not_be_listed_refuses_what_it_lacks(
-        self, mirror: Mirror, shard_directory: Path, tmp_path: Path
+        self,
+        mirror: Mirror,
+        shard_directory: Path,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
+        caplog.set_level("INFO", "laion.sources")
         for shard in range(3):
             put_shard(shard_directory, CLIP_RETRIEVAL, 0, shard)
         second = tmp_path / "second"
@@ -299,6 +331,7 @@ class TestDiscovery:
             found = discover_shards(CLIP_RETRIEVAL, f"{mirror.url},{other.url}")
 
         assert found == [0, 1, 2]
+        assert re.search(r"nothing beyond, but refused [\d,]+ files\.", caplog.text)
 
     def test_a_mirror_that_does_not_answer_might_have_more(
         self, mirror: Mirror, shard_directory: Path
@@ -395,4 +428,4 @@ class TestDimension:
 def test_every_role_has_a_url(shard_directory: Path) -> None:
     put_shard(shard_directory, LAION, 0, shard=0)
 
-    assert set(locate_sources(LAION, shard_directory.as_uri(), 0)[0].urls(0)) == set(ROLES)
+    assert set(locate_sources(LAION, shard_directory.as_uri(), [0])[0].urls(0)) == set(ROLES)

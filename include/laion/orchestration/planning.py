@@ -60,8 +60,8 @@ def plan() -> list[dict[str, Any]]:
             specs: list[ShardSpec] = []
         else:
             options = download_options(_bases(request, profile))
-            sources = locate_sources(profile, request.source, shards[0], options)
-            vectors = _vectors(profile, sources[0].urls(shards[0]), options)
+            sources = locate_sources(profile, request.source, shards, options)
+            vectors = _vectors(profile, sources[0].urls(sources[0].found_by), options)
             dimensions = {vector.name: vector.length for vector in vectors}
             identity = TableIdentity(request.dataset, dimensions)
             ensure_base_table(client, request.table, identity, request.element_type)
