@@ -42,6 +42,7 @@ AUTH_FAILED_CODES = frozenset({192, 193, 194, 516})
 DATABASE_MISSING_CODES = frozenset({81})
 TABLE_GONE_CODES = frozenset({60, 218})  # UNKNOWN_TABLE, TABLE_IS_DROPPED
 ACCESS_DENIED_CODES = frozenset({497})
+TOO_LARGE_TO_DROP_CODES = frozenset({359})  # TABLE_SIZE_EXCEEDS_MAX_DROP_SIZE_LIMIT
 BUSY_CODES = frozenset(
     {
         159,  # TIMEOUT_EXCEEDED
@@ -121,6 +122,12 @@ def as_typed_error(error: Exception, doing: str) -> ClickHouseError:
     if code in ACCESS_DENIED_CODES:
         return ClickHouseAuthFailed(
             f"the user of the Airflow connection lacks a grant to {doing}: {text}"
+        )
+    if code in TOO_LARGE_TO_DROP_CODES:
+        return ClickHouseError(
+            f"ClickHouse refused to {doing}, because it drops no partition or table as large as "
+            "what is replaced; raise the settings max_partition_size_to_drop and "
+            "max_table_size_to_drop of the user of the Airflow connection (0 stands for no limit)"
         )
     if code in BUSY_CODES:
         return ClickHouseBusy(f"ClickHouse could not {doing} just now: {text}")

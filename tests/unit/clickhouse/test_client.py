@@ -78,6 +78,19 @@ def test_a_query_that_takes_too_long_is_worth_another_try(client: Client) -> Non
         )
 
 
+def test_a_partition_too_large_to_be_dropped_names_the_settings(client: Client) -> None:
+    client.command("CREATE TABLE large (n UInt64) ENGINE = MergeTree ORDER BY n PARTITION BY n % 2")
+    client.command("INSERT INTO large SELECT number FROM numbers(1000)")
+
+    with (
+        pytest.raises(ClickHouseError, match="raise the settings max_partition_size_to_drop"),
+        typed_errors("publish it"),
+    ):
+        client.command(
+            "ALTER TABLE large DROP PARTITION 1", settings={"max_partition_size_to_drop": 1}
+        )
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [

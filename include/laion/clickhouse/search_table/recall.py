@@ -31,7 +31,7 @@ from laion.clickhouse.search_table.truth import (
     choose_buckets,
     ground_truth,
 )
-from laion.errors import RecallTooLow
+from laion.errors import IndexBuildFailed, RecallTooLow
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +71,8 @@ def measure_recall(
 
     `queries` are asked of each kind and column; `budget` bounds the exact distances computed: when
     all rows would take more, fewer are asked, and some buckets left out of the measurement.
-    Raises RecallTooLow, IndexBuildFailed when a search does not use the index, IndexBuildLost,
-    ClickHouseError.
+    Raises RecallTooLow, IndexBuildFailed when a search does not use the index or the build has no
+    rows, IndexBuildLost, ClickHouseError.
     """
     client, kind = builds.client, kind_of(plan.options)
     if kind.is_live:
@@ -81,6 +81,15 @@ def measure_recall(
         log.info("Every row is compared: there is nothing that searches could miss.")
         return []
     searched = kind.place(builds.table, plan, in_use=False)
+    states = builds.buckets(plan.build_id)
+    if not any(states[bucket].rows for bucket in plan.buckets):
+        builds.append(plan.build_id, BuildState.REJECTED)
+        left_out = sum(states[bucket].left_out for bucket in plan.buckets)
+        raise IndexBuildFailed(
+            f"{searched} is empty: each of the {left_out:,} rows has a vector that is zero or not "
+            "finite, and so no direction. The search table in use stays; look at the vectors of "
+            f"{builds.table}, or start with index_kind exact."
+        )
     with builds.holding(plan.build_id), typed_errors(f"measure the recall of {searched}"):
         count = affordable_queries(builds, plan, queries, budget)
         asked = standing_queries(client, builds.table, searched, plan, count)

@@ -127,7 +127,7 @@ def _compute(
     )
     first, last = plan.shards_of(bucket)
     for batch in read_blocks(builds.client, text, first=first, last=last):
-        rows = batch["vector"].flatten().to_numpy().reshape(len(batch), -1)
+        rows = batch["vector"].flatten().to_numpy().reshape(-1, plan.vectors[column])
         nearest.add(batch["id"].to_numpy(), rows)
     return nearest.result()
 

@@ -22,7 +22,8 @@ from laion.clickhouse.search_table.recall import Recall, lower_bound, measure_re
 from laion.clickhouse.search_table.search import read_profile
 from laion.clickhouse.search_table.standing_queries import standing_queries
 from laion.clickhouse.search_table.truth import affordable_queries, recall_of
-from laion.errors import ClickHouseError, RecallTooLow
+from laion.convert import Rules
+from laion.errors import ClickHouseError, IndexBuildFailed, RecallTooLow
 from tests.shard_files import set_vectors, unit_vectors, write_little_shard
 from tests.unit.clickhouse.shard_steps import (
     ORIGIN,
@@ -233,6 +234,24 @@ class TestTruth:
 
 
 class TestGate:
+    @pytest.mark.parametrize("kind", ["hnsw", "quantized"])
+    def test_an_empty_index_is_refused(
+        self, client: Client, shard_directory: Path, tmp_path: Path, kind: str
+    ) -> None:
+        make_tables(client)
+        write_little_shard(shard_directory, 0, 20)
+        zeros = dict.fromkeys(range(20), 0.0)
+        set_vectors(shard_directory, "text_embedding", zeros, shard=0)
+        publish_files(client, shard_directory, 0, tmp_path, rules=Rules(max_bad_vectors=20))
+        builds, plan = build(client, IndexOptions(kind=kind, quantization="auto"))
+
+        with pytest.raises(
+            IndexBuildFailed, match=r"each of the 20 rows has a vector that is zero"
+        ):
+            measure(builds, plan)
+
+        assert builds.holder() is None
+
     def test_a_good_index_is_accepted_and_its_settings_stored(self, base: Client) -> None:
         builds, plan = build(
             base,
