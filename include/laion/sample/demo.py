@@ -263,18 +263,20 @@ def main() -> int:
     )
     args = parser.parse_args()
     command = {"run": run_demo, "up": start_stack, "down": stop_stack}[args.command]
+    code = 0
     try:
         for state in args.state:
-            with locked(state):
-                command(state)
-    except LaionError as error:
-        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+            try:
+                with locked(state):
+                    command(state)
+            except LaionError as error:  # The others are stopped nevertheless.
+                print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+                code = 1
     except KeyboardInterrupt:
         left = any(Stack(state).has_processes for state in args.state)
         print(f"\nInterrupted. {STILL_RUNNING if left else 'Nothing is running.'}", file=sys.stderr)
         return 130
-    return 0
+    return code
 
 
 def _stop_orderly_on_signals() -> None:

@@ -183,6 +183,20 @@ def test_one_command_at_a_time_is_at_work_in_a_state_directory(tmp_path: Path) -
     assert f"StackBusy: another command, process {os.getpid()}, is at work" in refused.stderr
 
 
+def test_one_directory_that_is_busy_keeps_no_other_from_being_stopped(
+    stack: SmallStack, tmp_path: Path
+) -> None:
+    stack.start()
+
+    with locked(tmp_path / "busy"):
+        stopped = run_demo("down", "--state", tmp_path / "busy", stack.state)
+
+    assert stopped.returncode == 1
+    assert "StackBusy" in stopped.stderr
+    assert f"Stopped what was running in {stack.state}" in stopped.stdout.replace("\n", "")
+    assert pids(stack) == set()
+
+
 def test_a_command_that_was_killed_keeps_no_other_from_its_work(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from laion.sample.lock import locked\n"
