@@ -85,7 +85,7 @@ class _Progress:
     def __init__(self, processes: tuple[Process, ...], patience: Patience, now: float) -> None:
         self._logs = [process.log for process in processes]
         self._patience = patience
-        self._stage = ""
+        self._stages: set[str] = set()
         self._log_bytes = -1
         self._cpu_s = 0.0
         self._entered = self._moved = self._looked = now
@@ -93,8 +93,10 @@ class _Progress:
     def find_stuck(self, stage: str, now: float) -> str:
         """Return why more waiting is of no use; nothing while there is progress."""
         patience = self._patience
-        if stage != self._stage:
-            self._stage, self._entered, self._moved = stage, now, now
+        # A part that crashes again and again falls back to an earlier stage, and gains nothing.
+        if stage not in self._stages:
+            self._stages.add(stage)
+            self._entered = self._moved = now
         if now - self._looked >= patience.look_every_s:
             self._looked = now
             self._look(now)

@@ -94,6 +94,13 @@ def test_a_child_that_only_idles_is_given_up_with_its_stage_and_the_end_of_its_l
     assert str(failed.value).endswith(f"The log {child.log} ends with:\nthe last word")
 
 
+def test_a_child_that_falls_back_to_an_earlier_stage_makes_no_progress(launch: Launch) -> None:
+    two = stages(lambda look: None, lambda look: f"stage {look % 2}")
+
+    with pytest.raises(ProcessFailed, match="nothing has moved"):
+        wait_for(two, launch(SLEEP), patience=NONE)
+
+
 def test_a_child_that_is_busy_and_comes_no_further_is_given_up(launch: Launch) -> None:
     child = launch("while True: print('busy')")
     busy = replace(NONE, still_s=600, stage_s=0)
