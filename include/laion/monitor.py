@@ -21,15 +21,15 @@ from laion.backfill import (
     plan_backfill,
 )
 from laion.clickhouse.client import Client, read_rows, typed_errors
-from laion.clickhouse.identifiers import quote_identifier
+from laion.clickhouse.identifiers import quote_identifier, search_table
 from laion.clickhouse.ledger import Ledger, TaskOrigin
 from laion.clickhouse.ledger.alert_log import without_numbers
 from laion.clickhouse.ledger.shard_facts import read_shard_facts
 from laion.clickhouse.schema import read_identity
-from laion.clickhouse.search_table.in_use import read_in_use
+from laion.clickhouse.search_table.in_use import read_in_use, read_state, view_names
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.lease import Builds
-from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
+from laion.clickhouse.search_table.plan import FIRST_KIND, BuildPlan, IndexOptions
 from laion.clickhouse.search_table.recheck import recheck_recall
 from laion.clickhouse.shards.publish import read_contents
 from laion.errors import LaionError
@@ -135,13 +135,32 @@ def check_index(client: Client, table: str) -> list[Finding]:
     request = BackfillRequest(table, which=Reason.STALE, max_shards=MAX_SHARDS)
     due = [repair for repair in plan_backfill(client, request) if repair.action is Action.INDEX]
     stale = [_damage("index", table, due)] if due else []
-    return [*stale, *_changed_buckets(client, table)]
+    return [*stale, *_lost_views(client, table), *_changed_buckets(client, table)]
+
+
+def _lost_views(client: Client, table: str) -> Iterator[Finding]:
+    """Yield a finding when what a build has put in place is not there any more."""
+    published = Builds(client, table, TaskOrigin("", "")).published()
+    if published is None:
+        return
+    views = read_state(client, table).views
+    lost = [view for view in view_names(table, published.vectors).values() if view not in views]
+    if lost:
+        text = f"nobody can search by {' and '.join(lost)}: the views of the last build are gone"
+        yield Finding("index", Outcome.FOUND, text, _rebuild(table, published))
 
 
 def _changed_buckets(client: Client, table: str) -> Iterator[Finding]:
     """Yield a finding for each bucket of the search table that is not as it was built."""
     plan = read_in_use(client, table)
-    if plan is None or (kind := kind_of(plan.options)).is_live:
+    if plan is None:
+        plan = Builds(client, table, TaskOrigin("", "")).published()
+        if plan is not None and plan.options.kind == FIRST_KIND:
+            text = f"{search_table(table)}, which was put in place last, is gone"
+            yield Finding("index", Outcome.FOUND, text, _rebuild(table, plan))
+        return
+    kind = kind_of(plan.options)
+    if kind.is_live:
         return
     searched = kind.place(table, plan, in_use=True)
     remedy = _rebuild(table, plan)

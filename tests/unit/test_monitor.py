@@ -8,6 +8,7 @@ from clickhouse_connect.driver.client import Client
 from laion.clickhouse.identifiers import staging_table
 from laion.clickhouse.ledger import Ledger, TaskOrigin
 from laion.clickhouse.search_table import lease
+from laion.clickhouse.search_table.kinds import OFFERS
 from laion.clickhouse.search_table.plan import IndexOptions
 from laion.errors import ClickHouseError
 from laion.monitor import (
@@ -159,6 +160,29 @@ class TestSearchTable:
 
         assert {finding.state for finding in findings} == {"found"}
         assert "below 1.5" in findings[0].summary
+
+    @pytest.mark.parametrize("kind", OFFERS)
+    @pytest.mark.parametrize("view", [f"{TABLE}_near", f"{TABLE}_near_text"])
+    def test_a_view_that_is_gone_is_found(
+        self, client: Client, load: Load, kind: str, view: str
+    ) -> None:
+        load(0)
+        build_search(client, IndexOptions(kind=kind, quantization="auto"))
+        client.command(f"DROP VIEW {view} SYNC")
+
+        (finding,) = check_index(client, TABLE)
+
+        assert f"nobody can search by {view}: " in finding.summary
+        assert "build_index on" in finding.remedy
+
+    def test_a_search_table_that_is_gone_is_found(self, client: Client, load: Load) -> None:
+        load(0)
+        build_search(client)
+        client.command(f"DROP TABLE {TABLE}_search SYNC")
+
+        (finding,) = check_index(client, TABLE)
+
+        assert finding.summary == f"{TABLE}_search, which was put in place last, is gone"
 
     def test_the_remedy_names_what_the_next_build_would_not_choose_by_itself(
         self, client: Client, load: Load

@@ -128,6 +128,11 @@ class Builds:
             else (None, "")
         )
 
+    def published(self) -> BuildPlan | None:
+        """Return the build that was put in place last; None when none ever was."""
+        rows = self._rows("published_build")
+        return BuildPlan.from_json(rows[0]["plan"]) if rows else None
+
     def state(self, build_id: str) -> str:
         """Return the last state of a build, other than that it is alive or claims the lease."""
         rows = self._rows("build_state", build_id=build_id)
