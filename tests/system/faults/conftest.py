@@ -124,10 +124,10 @@ def small_disk(directory: Path, size: str) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
-def fill_disk(directory: Path) -> None:
-    """Fill the file system of a directory, but for 256 KiB, by the file FILLER."""
+def fill_disk(directory: Path, left: int = 256 << 10) -> None:
+    """Fill the file system of a directory, but for some bytes, by the file FILLER."""
     with (directory / FILLER).open("wb") as file:
-        file.write(bytes(shutil.disk_usage(directory).free - (256 << 10)))
+        file.write(bytes(shutil.disk_usage(directory).free - left))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,7 +21,8 @@ TASKS = ("plan_index", "build_index", "measure_recall", "publish_index")
 ROWS = (1200, 800)
 MORE_ROWS = (1500, 800)
 MANY_ROWS = (20_000, 800)
-"""Whose vectors are more than a full disk has left."""
+LEFT = 2 << 20
+"""Bytes that a full disk has left: enough for rows of the ledger, too few for MANY_ROWS."""
 
 
 class Point(NamedTuple):
@@ -217,7 +218,7 @@ def test_disk_full(on_small_disk: World, kind: str) -> None:
     assert load_and_build(world, *ROWS, kind=kind)[1] == "success"
 
     def fill(_: Passage) -> None:
-        fill_disk(world.server.path)
+        fill_disk(world.server.path, LEFT)
 
     with world.read(KINDS[kind], "id, url, caption") as reader:
         rule = world.during("build_index", b"INSERT INTO `faulty_s", fill)
