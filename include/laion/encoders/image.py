@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from laion.encoders.known_picture import open_known_picture
 from laion.encoders.model import (
@@ -22,6 +22,8 @@ from laion.encoders.vectors import Vectors, to_unit_length
 from laion.errors import BadModel
 
 MAX_BATCH_ROWS = 8
+ONE_VECTOR = 0.99999
+"""A cosine at which two pictures have the same vector, but for rounding."""
 PIXEL_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 """What graphs take pixels as; exports in half precision take float16."""
 
@@ -30,6 +32,7 @@ class ImageEncoder:
     """Holds the loaded model. Use `load_image_encoder`."""
 
     def __init__(self, directory: ModelDirectory, threads: int) -> None:
+        self._path = directory.path
         self.dimension = directory.manifest.dimension
         self._preprocessor = Preprocessor.read(directory.verified(PREPROCESSOR))
         self._session = open_session(directory.verified(IMAGE_MODEL), threads)
@@ -61,8 +64,19 @@ class ImageEncoder:
         return to_unit_length(vectors)
 
     def encode_known_picture(self) -> Vectors:
-        """Return the unit vector of the known picture, (dimension,). Raises EncodingFailed."""
-        vector: Vectors = self.encode([self.prepare(open_known_picture())])[0]
+        """Return the unit vector of the known picture, (dimension,).
+
+        Raises BadModel when its negative has the same vector, EncodingFailed.
+        """
+        picture = open_known_picture()
+        pictures = (picture, ImageOps.invert(picture))
+        known, negative = self.encode([self.prepare(each) for each in pictures])
+        if known @ negative >= ONE_VECTOR:
+            raise BadModel(
+                f"{self._path / IMAGE_MODEL} gives a picture and its negative the same vector; the "
+                "graph does not look at its input"
+            )
+        vector: Vectors = known
         return vector
 
 

@@ -21,6 +21,8 @@ MIN_COSINE = 0.999
 """Between a known vector here and there: other CPUs round otherwise."""
 MIN_CAPTION_COSINE = 0.95
 """Median over stored rows, whose vectors are float16 and were made by another program."""
+ONE_VECTOR = 0.99999
+"""At which two texts have the same vector, but for rounding."""
 MAX_LENGTH_ERROR = 1e-3
 CAPTIONS = 32
 
@@ -64,6 +66,8 @@ def check_functions(client: Client, expected: Expectation) -> None:
                 for vector in vectors:
                     _check_vector("encode_text", vector, expected.manifest.dimension)
                 _check_known("encode_text", repr(known.text), vectors[1], known.vector)
+                if _cosine(vectors[1], vectors[2]) >= ONE_VECTOR:
+                    raise UdfCheckFailed("encode_text gives different texts the same vector.")
     if "encode_image" in expected.functions:
         names = ["", KNOWN_PICTURE_NAME, ""]
         for _ in range(2):

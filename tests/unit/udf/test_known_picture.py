@@ -14,10 +14,17 @@ from onnx import helper, numpy_helper
 
 from laion.encoders.image import load_image_encoder
 from laion.encoders.known_picture import KNOWN_PICTURE_NAME
-from laion.encoders.model import IMAGE_MODEL, MANIFEST, Manifest, ModelDirectory, file_sha256
+from laion.encoders.model import (
+    IMAGE_MODEL,
+    MANIFEST,
+    TEXT_MODEL,
+    Manifest,
+    ModelDirectory,
+    file_sha256,
+)
 from laion.errors import BadModel, UdfCheckFailed
 from laion.udf.checks import complete_manifest
-from tests.models import DIMENSION, image_graph, save_graph, write_manifest
+from tests.models import DIMENSION, image_graph, save_graph, text_graph, write_manifest
 from tests.unit.encoders.test_image import noise
 from tests.unit.udf.target import Target
 
@@ -67,6 +74,35 @@ def test_a_graph_that_gives_another_vector_is_not_deployed(own_model: Target) ->
     exchange_image_graph(own_model, image_graph(DIMENSION, seed=5))
 
     with pytest.raises(UdfCheckFailed, match="encode_image gives another vector for the known"):
+        deploy(own_model)
+
+
+def test_an_image_graph_that_ignores_its_input_is_refused(own_model: Target) -> None:
+    graph = image_graph(DIMENSION, seed=0)
+    graph.graph.node[-1].output[0] = "of_pixels"
+    for node in (
+        helper.make_node("Mul", ["of_pixels", "nothing"], ["silent"]),
+        helper.make_node("Add", ["silent", "bias"], ["image_embeds"]),
+    ):
+        graph.graph.node.append(node)
+    for name, value in (("nothing", 0), ("bias", 1)):
+        array = np.full(DIMENSION, value, np.float32)
+        graph.graph.initializer.append(numpy_helper.from_array(array, name))
+    save_graph(graph, own_model.model / IMAGE_MODEL)
+
+    with pytest.raises(BadModel, match="a picture and its negative the same vector"):
+        write_manifest(own_model.model)
+
+
+def test_a_text_graph_that_ignores_its_input_is_not_deployed(own_model: Target) -> None:
+    graph = text_graph(DIMENSION, seed=0)
+    (table,) = (each for each in graph.graph.initializer if each.name == "table")
+    same = np.ones_like(numpy_helper.to_array(table))
+    table.CopyFrom(numpy_helper.from_array(same, "table"))
+    save_graph(graph, own_model.model / TEXT_MODEL)
+    write_manifest(own_model.model)
+
+    with pytest.raises(UdfCheckFailed, match="gives different texts the same vector"):
         deploy(own_model)
 
 
