@@ -92,6 +92,7 @@ def main() -> None:
         measured = {"exact": bench.measure("exact")}
         for method in METHODS:
             measured[f"quantized, {method}"] = bench.measure("quantized", method)
+        measured["ivf, turboquant"] = bench.measure("ivf", "turboquant")
         if WITH_HNSW:
             measured["hnsw, bf16"] = bench.measure("hnsw", "bf16")
     title = f"{source.rows:,} {source.name} of {source.dimension} dimensions"

@@ -9,11 +9,14 @@ from typing import Any, Self
 
 from airflow.sdk import Param
 
+from laion.backfill import WHICH
 from laion.clickhouse.search_table.kinds import (
     AUTO,
     offered_kinds,
     offered_metrics,
     offered_quantizations,
+    summarize_auto_quantization,
+    summarize_kinds,
 )
 from laion.clickhouse.search_table.plan import IndexOptions
 from laion.datasets import check_profiles, profile_names
@@ -85,11 +88,8 @@ def ingest_params() -> dict[str, Param]:
             type="string",
             enum=offered_kinds(),
             title="Kind of search table",
-            description="'exact': no index, every vector is compared. 'quantized': a short code of "
-            "each vector, all of them compared; needs no memory, and an experimental codec of "
-            "ClickHouse 26.7 or later, on which searches depend and data does not. 'hnsw': graphs "
-            "in the server's memory, the quickest to search, and long to build. 'auto' chooses by "
-            "rows, memory, disk and cores, and its log says why.",
+            description=f"{summarize_kinds()} 'auto' chooses by rows, memory, disk and cores, and "
+            "its log says why.",
         ),
         "index_metric": Param(
             "cosineDistance",
@@ -103,9 +103,8 @@ def ingest_params() -> dict[str, Param]:
             type="string",
             enum=offered_quantizations(),
             title="Index quantization",
-            description="How vectors are kept inside the index. 'auto' is 'turboquant' for the "
-            "kind 'quantized', and for 'hnsw' the finest of 'bf16', 'i8' and 'b1' that the "
-            "server's memory holds.",
+            description="How vectors are kept inside the index. 'auto' is "
+            f"{summarize_auto_quantization()}.",
         ),
         "recall_target": Param(
             0.95,
@@ -169,7 +168,7 @@ def backfill_params() -> dict[str, Param]:
         "which": Param(
             "all",
             type="string",
-            enum=["failed", "missing", "mismatched", "stale", "all"],
+            enum=list(WHICH),
             title="Which shards",
             description="What is wrong with the shards to load again; 'all' is any of these.",
         ),

@@ -180,7 +180,7 @@ def _record_progress(ledger: Ledger, start: ShardEvent, size: int) -> None:
 def _shard_task(spec: ShardSpec, stage: Stage, attempt: str) -> Iterator[tuple[Ledger, ShardEvent]]:
     """Name the mapped instance after its shard; yield the ledger and the event of this stage."""
     context = get_current_context()
-    cast(dict[str, Any], context)["shard_key"] = spec.label
+    cast(dict[str, Any], context).update(shard_key=spec.label, shard_number=spec.shard)
     with clickhouse_client() as client:
         start = ShardEvent(
             table=spec.table,

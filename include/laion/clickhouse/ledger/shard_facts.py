@@ -109,6 +109,18 @@ def read_shard_facts(client: Client, table: str) -> list[ShardFacts]:
     return [ShardFacts(**row) for row in found.named_results()]
 
 
+def failed_shards(client: Client, table: str, quiet_s: float) -> list[int]:
+    """Return the shards whose last attempt failed, or was killed and no run is at work on them.
+
+    That is a run which wrote something in the last `quiet_s`.
+    """
+    return [
+        fact.shard
+        for fact in read_shard_facts(client, table)
+        if fact.state is ShardState.FAILED and (fact.last_failed or not fact.worked_on_by(quiet_s))
+    ]
+
+
 def shards_to_index(client: Client, table: str) -> list[HeldShard]:
     """Return every shard in the base table, by number."""
     query = statement("shards_to_index", literals={"held": held_rows(client, table)})

@@ -91,6 +91,7 @@ def measure_recall(
             f"{builds.table}, or start with index_kind exact."
         )
     with builds.holding(plan.build_id), typed_errors(f"measure the recall of {searched}"):
+        kind.complete(client, builds.table, plan)
         count = affordable_queries(builds, plan, queries, budget)
         asked = standing_queries(client, builds.table, searched, plan, count)
         covered, sample = choose_buckets(builds, plan, sum(map(len, asked.values())), budget)

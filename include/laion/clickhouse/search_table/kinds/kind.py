@@ -151,6 +151,9 @@ class Kind(ABC):
     ) -> None:
         """Build the index of a filled bucket, or wait for a build that is running already."""
 
+    def complete(self, client: Client, table: str, plan: BuildPlan) -> None:  # noqa: B027
+        """Make what searches need beside the buckets, all of which are built. Can be repeated."""
+
     @abstractmethod
     def contents(self, client: Client, place: str, plan: BuildPlan, bucket: int) -> Contents:
         """Return what a bucket of a build holds."""

@@ -1,1 +1,303 @@
-"""Kind `ivf`, in the making: rows in inverted lists, of which a search reads the nearest ones."""
+"""Kind `ivf`: rows in inverted lists, of which a search reads those nearest to what is asked.
+
+Lists are trained once, on a sample. Every row is put into the nearest one, and the narrow tables of
+kind `quantized` are ordered by list. So a search compares the codes of a few lists' rows, and needs
+nothing in memory but what says where a list begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table, vector_suffix
+from laion.clickhouse.ledger.shard_facts import shards_to_index
+from laion.clickhouse.search_table.kinds.ivf.assignment import assign_shard, unassigned
+from laion.clickhouse.search_table.kinds.ivf.lists import lists_for
+from laion.clickhouse.search_table.kinds.ivf.training import read_lists, train_lists
+from laion.clickhouse.search_table.kinds.kind import (
+    Estimate,
+    OnProgress,
+    SearchProfile,
+    SizedPlan,
+)
+from laion.clickhouse.search_table.kinds.narrow import (
+    CODE_BYTES,
+    MULTIPLIER,
+    NOTES,
+    SHORTLIST_SETTINGS,
+    NarrowKind,
+    attach,
+    drop_bucket,
+)
+from laion.clickhouse.search_table.kinds.question import Question
+from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
+from laion.clickhouse.server import ServerFacts
+from laion.clickhouse.statements import statement
+from laion.columns import FILTERED
+from laion.errors import IndexBuildFailed
+from laion.vectors import Dimensions
+
+SPREAD_WEIGHT = 0.3
+"""Of a list's spread beside the dot product with its mean: half as many rows are read for text-like
+queries than by the cosine."""
+SAMPLE_ROWS = 20_000
+"""About so many rows say which share passes a filter."""
+
+
+@dataclass(frozen=True)
+class ListsProfile(SearchProfile):
+    """How many lists are read, and how many rows are compared by vector: `rows` × MULTIPLIER."""
+
+    lists: int = 256
+    rows: int = 100
+
+    def __str__(self) -> str:
+        return f"{self.lists:,} lists read, {MULTIPLIER * self.rows:,} rows compared by vector"
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+    def settings(self) -> dict[str, Any]:
+        return dict(SHORTLIST_SETTINGS)
+
+    def widened(self, limit: int) -> ListsProfile:
+        """The statement itself reads all lists where the nearest have too few rows."""
+        return self
+
+
+class Ivf(NarrowKind):
+    """Inverted lists of rows, in their order, with a code of each vector."""
+
+    name = "ivf"
+    filtered = FILTERED
+    view_note = (
+        "The lists of rows nearest to q are read: more of them where filters leave few rows, all "
+        "of them where those have fewer than k."
+    )
+    ladder = (
+        ListsProfile(4, 10),
+        ListsProfile(8, 20),
+        ListsProfile(16, 20),
+        ListsProfile(32, 30),
+        ListsProfile(64, 50),
+        ListsProfile(128, 50),
+        ListsProfile(256, 100),
+        ListsProfile(512, 100),
+        ListsProfile(1024, 200),
+        ListsProfile(2048, 200),
+        ListsProfile(4096, 500),
+        ListsProfile(16_384, 1000),
+        ListsProfile(262_144, 1000),
+    )
+
+    def plan(
+        self, rows: int, dimensions: Dimensions, options: IndexOptions, server: ServerFacts
+    ) -> SizedPlan:
+        method = self.choose_method(dimensions, options, server)
+        lists = options.parameters.get("lists") or lists_for(rows)
+        every = max(1, lists * lists // 16 // SAMPLE_ROWS)
+        estimate = _estimate(rows, dimensions, method, lists)
+        parameters = {"lists": lists, "sampled_every": every}
+        return SizedPlan(
+            replace(options, quantization=method, parameters=parameters), estimate, NOTES
+        )
+
+    def describe(self, options: IndexOptions) -> str:
+        return f"{options.parameters['lists']:,} inverted lists, {super().describe(options)}"
+
+    def tables(self, table: str, plan: BuildPlan, *, in_use: bool) -> set[str]:
+        names = {_sample(self.place(table, plan, in_use=in_use))}
+        for vector, narrow in self.narrow_tables(table, plan).items():
+            trained, assigned = _kept(table, plan, vector)
+            names |= {narrow, _lists(narrow), _totals(narrow), trained, assigned}
+        return names
+
+    def create(self, client: Client, table: str, plan: BuildPlan) -> None:
+        """Create the tables and train the lists, once for all builds of a root."""
+        self.make(client, table, plan, _sample(self._place(table, plan)), "ivf/create_sample")
+        sources = shards_to_index(client, table)
+        for vector, narrow in self.narrow_tables(table, plan).items():
+            trained, assigned = _kept(table, plan, vector)
+            for name, text in (
+                (_lists(narrow), "ivf/create_lists"),
+                (_totals(narrow), "ivf/create_totals"),
+                (trained, "ivf/create_trained"),
+                (assigned, "ivf/create_assigned"),
+            ):
+                self.make(client, table, plan, name, text)
+            literals = {
+                "vector": quote_identifier(vector),
+                "method": quote_string(plan.options.quantization),
+                "dimension": str(plan.vectors[vector]),
+            }
+            self.make(client, table, plan, narrow, "ivf/create_narrow", **literals)
+            train_lists(client, table, vector, plan, sources, trained)
+
+    def fill(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
+        """Assign the shards that were published since, copy rows in the order of lists, merge."""
+        first, last = plan.shards_of(bucket)
+        sources = [s for s in shards_to_index(client, table) if first <= s.shard <= last]
+        shared = ["id", "shard", *(quote_identifier(column.name) for column in self.filtered)]
+        sample = _sample(self._place(table, plan))
+        for vector, narrow in self.narrow_tables(table, plan).items():
+            trained, assigned = _kept(table, plan, vector)
+            if wanting := unassigned(client, assigned, sources):
+                lists = read_lists(client, trained)
+                if lists is None:
+                    raise IndexBuildFailed(
+                        f"{trained} has no lists, or not all; clear `plan_index` with what follows "
+                        "it to train them again"
+                    )
+                for source in wanting:
+                    assign_shard(client, table, vector, plan, source, lists, assigned)
+            own = quote_identifier(vector)
+            literals = {
+                "columns": ", ".join([*shared, own]),
+                "values": ", ".join(
+                    [
+                        *(f"base.{name}" for name in shared),
+                        f"L2Normalize(base.{own}::Array(Float32))",
+                    ]
+                ),
+            }
+            fill = statement(
+                "ivf/fill", narrow=narrow, table=table, assigned=assigned, literals=literals
+            )
+            drop_bucket(client, narrow, bucket)
+            for source in sources:
+                client.command(fill, parameters={"shard": source.shard})
+            self.merge(client, narrow, bucket)
+            drop_bucket(client, _totals(narrow), bucket)
+            client.command(
+                statement("ivf/fill_totals", totals=_totals(narrow), narrow=narrow, vector=vector),
+                parameters={"bucket": bucket},
+            )
+        drop_bucket(client, sample, bucket)
+        client.command(
+            statement(
+                "ivf/fill_sample",
+                sample=sample,
+                narrow=narrow,
+                literals={"columns": ", ".join(shared)},
+            ),
+            parameters={"bucket": bucket, "every": plan.options.parameters["sampled_every"]},
+        )
+
+    def build_index(
+        self, client: Client, table: str, plan: BuildPlan, bucket: int, on_progress: OnProgress
+    ) -> None:
+        """Nothing to do: rows are written with their lists and codes."""
+
+    def take_over(
+        self, client: Client, table: str, plan: BuildPlan, old: BuildPlan, bucket: int
+    ) -> None:
+        super().take_over(client, table, plan, old, bucket)
+        before = self.narrow_tables(table, old)
+        for vector, narrow in self.narrow_tables(table, plan).items():
+            attach(client, _totals(narrow), _totals(before[vector]), bucket)
+        own, other = (_sample(self._place(table, one)) for one in (plan, old))
+        attach(client, own, other, bucket)
+
+    def complete(self, client: Client, table: str, plan: BuildPlan) -> None:
+        """Make of every list in every bucket the mean and spread of the list."""
+        for narrow in self.narrow_tables(table, plan).values():
+            lists = _lists(narrow)
+            with typed_errors(f"fill {lists}"):
+                client.command(f"TRUNCATE TABLE {quote_identifier(lists)}")
+                client.command(statement("ivf/fill_lists", lists=lists, totals=_totals(narrow)))
+
+    def read_profile(self, knobs: Mapping[str, int]) -> ListsProfile:
+        return ListsProfile(**knobs)
+
+    def nearest(
+        self,
+        table: str,
+        place: str,
+        plan: BuildPlan,
+        question: Question,
+        profile: SearchProfile | None,
+    ) -> str:
+        narrow = self.table_of(place, question.vector)
+        literals = {
+            "columns": question.nearest_columns,
+            "target": question.target,
+            "candidates": question.candidates,
+        }
+        names = {"narrow": narrow, "vector": question.vector}
+        if not isinstance(profile, ListsProfile):
+            exact = {**literals, "where": question.where, "limit": question.candidates}
+            return statement("quantized/nearest", literals=exact, **names)
+        conditions = [*question.conditions, *question.within]
+        literals |= {
+            "spread_weight": str(SPREAD_WEIGHT),
+            "wanted": str(profile.lists),
+            "passing": self._share_passing(place, question),
+            "and": "".join(f"AND {condition} " for condition in conditions),
+            "limit": f"greatest({question.candidates}, {profile.rows})",
+        }
+        return statement("ivf/nearest", lists=_lists(narrow), literals=literals, **names)
+
+    @staticmethod
+    def _share_passing(place: str, question: Question) -> str:
+        """Return the share of rows that pass the conditions, as SQL."""
+        if not question.conditions:
+            return "1"
+        conditions = " AND ".join(question.conditions)
+        return statement("ivf/passing", sample=_sample(place), literals={"conditions": conditions})
+
+    def is_used(self, explained: Sequence[str], vector: str) -> bool:
+        by_list = any("list in" in line for line in explained)
+        return by_list and super().is_used(explained, vector)
+
+    def _place(self, table: str, plan: BuildPlan) -> str:
+        return self.place(table, plan, in_use=True)
+
+
+def _lists(narrow: str) -> str:
+    return f"{narrow}_lists"
+
+
+def _totals(narrow: str) -> str:
+    return f"{narrow}_totals"
+
+
+def _sample(place: str) -> str:
+    return f"{place}_filter_sample"
+
+
+def _kept(table: str, plan: BuildPlan, vector: str) -> tuple[str, str]:
+    """Return the tables of trained lists and of assignments, which builds of one root share."""
+    shared = f"{search_table(table)}_{plan.root}_{vector_suffix(vector)}"
+    return f"{shared}_trained", f"{shared}_assigned"
+
+
+ROW_BYTES = 90
+"""Of id, list, shard and what is filtered by, captions above all, in a narrow table, about."""
+GRANULE_BYTES = 100
+"""In memory, of a granule of 32 rows: its primary key and its marks."""
+ASSIGN_CPU_S, FILL_CPU_S = 25e-6, 60e-6
+"""Of a row of 512 dimensions."""
+LISTS_CPU_S = 0.5e-6
+"""Of a search, for each list of 512 dimensions."""
+SEARCH_CPU_S = 0.3e-6
+"""Of a search, for each row that it reads."""
+LEAST_SEARCH_CPU_S = 0.03
+SHARE_READ = 0.25
+"""Of the rows, for text-like queries at 1,000,000; it falls with the cube root of the rows."""
+
+
+def _estimate(rows: int, dimensions: Dimensions, method: str, lists: int) -> Estimate:
+    size, most = sum(dimensions.values()), max(dimensions.values())
+    vectors = len(dimensions)
+    codes = sum(one * CODE_BYTES[method] + 4 for one in dimensions.values())
+    share = min(1.0, SHARE_READ * (1_000_000 / max(1, rows)) ** (1 / 3))
+    searched = lists * LISTS_CPU_S + share * rows * SEARCH_CPU_S
+    return Estimate(
+        memory_bytes=int(rows / 32 * GRANULE_BYTES * vectors + 2 * lists * size),
+        disk_bytes=int(rows * (codes + 2 * size + (ROW_BYTES + 6) * vectors)),
+        build_cpu_s=rows * (ASSIGN_CPU_S + FILL_CPU_S) * size / 512,
+        search_cpu_s=LEAST_SEARCH_CPU_S + searched * most / 512,
+    )
