@@ -231,6 +231,43 @@ class TestSearch:
         (by_key,) = re.findall(r"list in .*?Granules: (\d+)/(\d+)", str(rows))
         assert int(by_key[0]) < int(by_key[1]) / 2
 
+    def test_queries_far_from_all_rows_read_more_lists(self, searched: Client) -> None:
+        """Of texts, which are in another place than pictures."""
+        plan = plan_in_use(searched)
+        kind = kind_of(plan.options)
+        near = searched.query(f"SELECT image_embedding FROM {TABLE} LIMIT 40").result_rows
+        asked = {"near": [row[0] for row in near], "cross": [[-x for x in row[0]] for row in near]}
+        easy, hard = ListsProfile(2, 10), ListsProfile(400, 100)
+
+        profile = kind.distinguish(
+            searched, narrow(plan), hard, {"near": easy, "cross": hard}, asked
+        )
+
+        assert isinstance(profile, ListsProfile)
+        assert (profile.lists, profile.near_lists) == (400, 2)
+        assert kind.read_profile(profile.to_json()) == profile
+        question = Question("image_embedding", "{target:Array(Float32)}")
+        sql = kind.search(TABLE, kind.place(TABLE, plan, in_use=True), plan, question, profile)
+        read = {
+            name: searched.query(sql, parameters={"target": vectors[0], "limit": 10})
+            for name, vectors in asked.items()
+        }
+        rows = {name: int(found.summary["read_rows"]) for name, found in read.items()}
+        assert 3 * rows["near"] < rows["cross"]
+
+    def test_kinds_of_query_that_are_equally_hard_are_not_distinguished(
+        self, searched: Client
+    ) -> None:
+        plan = plan_in_use(searched)
+        hard = ListsProfile(64, 50)
+        asked = {"near": [[1.0] * DIMENSION], "cross": [[1.0] * DIMENSION]}
+
+        found = kind_of(plan.options).distinguish(
+            searched, narrow(plan), hard, {"near": hard, "cross": hard}, asked
+        )
+
+        assert found is None
+
     def test_a_filter_by_caption_is_answered_by_the_lists(self, searched: Client) -> None:
         vector = [1.0, *([0.25] * (DIMENSION - 1))]
         caption = searched.query(f"SELECT caption FROM {TABLE} WHERE id = 7").result_rows[0][0]

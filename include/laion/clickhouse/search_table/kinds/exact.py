@@ -38,7 +38,7 @@ class EveryRow(SearchProfile):
     def __str__(self) -> str:
         return "every row"
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, float]:
         return {}
 
     def settings(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class SearchProfile(ABC):
     """How thoroughly an index is searched; its text says so to people."""
 
     @abstractmethod
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, float]:
         """Return what `Kind.read_profile` makes it of again."""
 
     @abstractmethod
@@ -196,8 +196,23 @@ class Kind(ABC):
         """Return the table whose columns a search returns."""
 
     @abstractmethod
-    def read_profile(self, knobs: Mapping[str, int]) -> SearchProfile:
+    def read_profile(self, knobs: Mapping[str, Any]) -> SearchProfile:
         """Return the profile that was stored; that to begin with when nothing was."""
+
+    def distinguish(
+        self,
+        client: Client,
+        narrow: str,
+        enough: SearchProfile,
+        own: Mapping[str, SearchProfile],
+        asked: Mapping[str, Sequence[Sequence[float]]],
+    ) -> SearchProfile | None:
+        """Return a profile by which easy queries take less than hard ones; None where none can.
+
+        `enough` is enough for all kinds of query, `own` for each kind alone; `asked` are queries of
+        each kind. `narrow` is the table of their vector.
+        """
+        return None
 
     @abstractmethod
     def nearest(

@@ -1,31 +1,32 @@
--- The lists whose rows may be nearest are read: more of them where few rows pass the filters, and all of them where
--- those have too few. Of the rows that pass the codes are compared, and of as many as LIMIT asks for, times a factor,
--- the vectors.
+-- The lists whose rows may be nearest are read: more of them where few of their rows pass the filters, and all lists
+-- where these have too few. Of the rows that pass the codes are compared, and of as many as LIMIT asks for, times a
+-- factor, the vectors.
 WITH
     $target AS laion_target,
     (
-        SELECT groupArray(list)
+        SELECT (groupArray(list), groupArray(rows), max(score))
         FROM
         (
-            SELECT list
-            FROM $lists
             -- A list may be near by its mean, or because its rows lie far apart.
-            ORDER BY dotProduct(mean, L2Normalize(laion_target)::Array(BFloat16)) + $spread_weight * spread DESC
+            SELECT
+                list,
+                rows,
+                dotProduct(mean, L2Normalize(laion_target)::Array(BFloat16)) + $spread_weight * spread AS score
+            FROM $lists
+            ORDER BY score DESC
         )
     ) AS laion_lists,
-    arraySlice(laion_lists, 1, toUInt32(least(toFloat64(length(laion_lists)), ceil($wanted / $passing)))) AS laion_near,
-    (
-        SELECT count()
-        FROM
-        (
-            SELECT 1
-            FROM $narrow
-            WHERE list IN (SELECT arrayJoin(laion_near)) $and
-            LIMIT $candidates
-        )
-    ) AS laion_enough
+    $wanted AS laion_wanted,
+    arraySlice(laion_lists.1, 1, laion_wanted) AS laion_near,
+    arraySum(arraySlice(laion_lists.2, 1, laion_wanted)) AS laion_near_rows,
+    $passing AS laion_passing,
+    if(
+        laion_passing < $candidates,
+        laion_lists.1,
+        arraySlice(laion_lists.1, 1, toUInt32(least(1e9, ceil(laion_wanted * laion_near_rows / greatest(laion_passing, 1)))))
+    ) AS laion_read
 SELECT $columns, cosineDistance($vector, laion_target) AS distance
 FROM $narrow
-WHERE list IN (SELECT arrayJoin(if(laion_enough < $candidates, laion_lists, laion_near))) $and
+WHERE list IN (SELECT arrayJoin(laion_read)) $and
 ORDER BY distance
 LIMIT $limit

@@ -1,4 +1,5 @@
 (
-    SELECT (countIf($conditions) + 0.5) / (count() + 0.5)
-    FROM $sample
+    SELECT count()
+    FROM $narrow
+    WHERE list IN (SELECT arrayJoin(laion_near)) $and
 )

@@ -7,9 +7,13 @@ nothing in memory but what says where a list begins.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table, vector_suffix
@@ -40,24 +44,41 @@ from laion.columns import FILTERED
 from laion.errors import IndexBuildFailed
 from laion.vectors import Dimensions
 
+LEAST_NEAR = 0.5
+"""Of queries of an easy kind, the share that must be known by its score for that to be of use."""
 SPREAD_WEIGHT = 0.3
 """Of a list's spread beside the dot product with its mean: half as many rows are read for text-like
 queries than by the cosine."""
-SAMPLE_ROWS = 20_000
-"""About so many rows say which share passes a filter."""
 
 
 @dataclass(frozen=True)
 class ListsProfile(SearchProfile):
-    """How many lists are read, and how many rows are compared by vector: `rows` × MULTIPLIER."""
+    """How many lists are read, and how many rows are compared by vector: `rows` × MULTIPLIER.
+
+    A query whose best list scores `near_from` or more, one that lies among the rows, takes
+    `near_lists` and `near_rows`; 0: it takes as many as others.
+    """
 
     lists: int = 256
     rows: int = 100
+    near_lists: int = 0
+    near_rows: int = 0
+    near_from: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.lists:,} lists read, {MULTIPLIER * self.rows:,} rows compared by vector"
+        text = _described(self.lists, self.rows)
+        if not self.near_lists:
+            return text
+        near = _described(self.near_lists, self.near_rows)
+        return f"{text}; where the query lies among the rows, {near}"
 
-    def to_json(self) -> dict[str, int]:
+    def chosen(self, far: int, near: int) -> str:
+        """Return which of two numbers a query takes, as SQL."""
+        return (
+            f"if(laion_lists.3 >= {self.near_from}, {near}, {far})" if self.near_lists else str(far)
+        )
+
+    def to_json(self) -> dict[str, float]:
         return asdict(self)
 
     def settings(self) -> dict[str, Any]:
@@ -98,9 +119,8 @@ class Ivf(NarrowKind):
     ) -> SizedPlan:
         method = self.choose_method(dimensions, options, server)
         lists = options.parameters.get("lists") or lists_for(rows)
-        every = max(1, lists * lists // 16 // SAMPLE_ROWS)
         estimate = _estimate(rows, dimensions, method, lists)
-        parameters = {"lists": lists, "sampled_every": every}
+        parameters = {"lists": lists}
         return SizedPlan(
             replace(options, quantization=method, parameters=parameters), estimate, NOTES
         )
@@ -109,7 +129,7 @@ class Ivf(NarrowKind):
         return f"{options.parameters['lists']:,} inverted lists, {super().describe(options)}"
 
     def tables(self, table: str, plan: BuildPlan, *, in_use: bool) -> set[str]:
-        names = {_sample(self.place(table, plan, in_use=in_use))}
+        names = set()
         for vector, narrow in self.narrow_tables(table, plan).items():
             trained, assigned = _kept(table, plan, vector)
             names |= {narrow, _lists(narrow), _totals(narrow), trained, assigned}
@@ -117,7 +137,6 @@ class Ivf(NarrowKind):
 
     def create(self, client: Client, table: str, plan: BuildPlan) -> None:
         """Create the tables and train the lists, once for all builds of a root."""
-        self.make(client, table, plan, _sample(self._place(table, plan)), "ivf/create_sample")
         sources = shards_to_index(client, table)
         for vector, narrow in self.narrow_tables(table, plan).items():
             trained, assigned = _kept(table, plan, vector)
@@ -141,7 +160,6 @@ class Ivf(NarrowKind):
         first, last = plan.shards_of(bucket)
         sources = [s for s in shards_to_index(client, table) if first <= s.shard <= last]
         shared = ["id", "shard", *(quote_identifier(column.name) for column in self.filtered)]
-        sample = _sample(self._place(table, plan))
         for vector, narrow in self.narrow_tables(table, plan).items():
             trained, assigned = _kept(table, plan, vector)
             if wanting := unassigned(client, assigned, sources):
@@ -175,16 +193,6 @@ class Ivf(NarrowKind):
                 statement("ivf/fill_totals", totals=_totals(narrow), narrow=narrow, vector=vector),
                 parameters={"bucket": bucket},
             )
-        drop_bucket(client, sample, bucket)
-        client.command(
-            statement(
-                "ivf/fill_sample",
-                sample=sample,
-                narrow=narrow,
-                literals={"columns": ", ".join(shared)},
-            ),
-            parameters={"bucket": bucket, "every": plan.options.parameters["sampled_every"]},
-        )
 
     def build_index(
         self, client: Client, table: str, plan: BuildPlan, bucket: int, on_progress: OnProgress
@@ -198,8 +206,6 @@ class Ivf(NarrowKind):
         before = self.narrow_tables(table, old)
         for vector, narrow in self.narrow_tables(table, plan).items():
             attach(client, _totals(narrow), _totals(before[vector]), bucket)
-        own, other = (_sample(self._place(table, one)) for one in (plan, old))
-        attach(client, own, other, bucket)
 
     def complete(self, client: Client, table: str, plan: BuildPlan) -> None:
         """Make of every list in every bucket the mean and spread of the list."""
@@ -209,8 +215,37 @@ class Ivf(NarrowKind):
                 client.command(f"TRUNCATE TABLE {quote_identifier(lists)}")
                 client.command(statement("ivf/fill_lists", lists=lists, totals=_totals(narrow)))
 
-    def read_profile(self, knobs: Mapping[str, int]) -> ListsProfile:
+    def read_profile(self, knobs: Mapping[str, Any]) -> ListsProfile:
         return ListsProfile(**knobs)
+
+    def distinguish(
+        self,
+        client: Client,
+        narrow: str,
+        enough: SearchProfile,
+        own: Mapping[str, SearchProfile],
+        asked: Mapping[str, Sequence[Sequence[float]]],
+    ) -> SearchProfile | None:
+        """By the score of the best list: a text is far from all pictures, even those it describes.
+
+        Queries of a kind count as near if half as many lists are enough for them. Of the others
+        none may take so few.
+        """
+        assert isinstance(enough, ListsProfile)
+        cheap = {
+            kind: profile
+            for kind, profile in own.items()
+            if isinstance(profile, ListsProfile) and 2 * profile.lists <= enough.lists
+        }
+        if not cheap:
+            return None
+        best = {kind: _best_scores(client, _lists(narrow), some) for kind, some in asked.items()}
+        others = [best[kind].max() for kind in asked if kind not in cheap]
+        limit = math.ceil(1000 * max(others, default=-1.0)) / 1000
+        if min((best[kind] >= limit).mean() for kind in cheap) < LEAST_NEAR:
+            return None
+        near = max(cheap.values(), key=lambda profile: profile.lists)
+        return replace(enough, near_lists=near.lists, near_rows=near.rows, near_from=limit)
 
     def nearest(
         self,
@@ -230,30 +265,47 @@ class Ivf(NarrowKind):
         if not isinstance(profile, ListsProfile):
             exact = {**literals, "where": question.where, "limit": question.candidates}
             return statement("quantized/nearest", literals=exact, **names)
-        conditions = [*question.conditions, *question.within]
+        rows = profile.chosen(profile.rows, profile.near_rows)
+        conditions = "".join(f"AND {one} " for one in (*question.conditions, *question.within))
         literals |= {
             "spread_weight": str(SPREAD_WEIGHT),
-            "wanted": str(profile.lists),
-            "passing": self._share_passing(place, question),
-            "and": "".join(f"AND {condition} " for condition in conditions),
-            "limit": f"greatest({question.candidates}, {profile.rows})",
+            "wanted": profile.chosen(profile.lists, profile.near_lists),
+            "passing": self._passing(narrow, question, conditions),
+            "and": conditions,
+            "limit": f"greatest({question.candidates}, {rows})",
         }
         return statement("ivf/nearest", lists=_lists(narrow), literals=literals, **names)
 
     @staticmethod
-    def _share_passing(place: str, question: Question) -> str:
-        """Return the share of rows that pass the conditions, as SQL."""
+    def _passing(narrow: str, question: Question, conditions: str) -> str:
+        """Return how many rows of the nearest lists pass, as SQL."""
         if not question.conditions:
-            return "1"
-        conditions = " AND ".join(question.conditions)
-        return statement("ivf/passing", sample=_sample(place), literals={"conditions": conditions})
+            return "laion_near_rows"
+        return statement("ivf/passing", narrow=narrow, literals={"and": conditions})
 
     def is_used(self, explained: Sequence[str], vector: str) -> bool:
         by_list = any("list in" in line for line in explained)
         return by_list and super().is_used(explained, vector)
 
-    def _place(self, table: str, plan: BuildPlan) -> str:
-        return self.place(table, plan, in_use=True)
+
+def _described(lists: int, rows: int) -> str:
+    return f"{lists:,} lists read, {MULTIPLIER * rows:,} rows compared by vector"
+
+
+def _best_scores(
+    client: Client, lists: str, queries: Sequence[Sequence[float]]
+) -> npt.NDArray[np.float64]:
+    """Return the score of each query's best list."""
+    with typed_errors(f"read {lists}"):
+        found = client.query_arrow(
+            f"SELECT mean::Array(Float32) AS mean, spread FROM {quote_identifier(lists)}"
+        )
+    spreads = found["spread"].to_numpy()
+    means = found["mean"].combine_chunks().flatten().to_numpy().reshape(len(spreads), -1)
+    vectors = np.array(queries)
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    best: npt.NDArray[np.float64] = (units @ means.T + SPREAD_WEIGHT * spreads).max(axis=1)
+    return best
 
 
 def _lists(narrow: str) -> str:
@@ -262,10 +314,6 @@ def _lists(narrow: str) -> str:
 
 def _totals(narrow: str) -> str:
     return f"{narrow}_totals"
-
-
-def _sample(place: str) -> str:
-    return f"{place}_filter_sample"
 
 
 def _kept(table: str, plan: BuildPlan, vector: str) -> tuple[str, str]:

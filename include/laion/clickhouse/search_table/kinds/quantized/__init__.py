@@ -50,7 +50,7 @@ class ShortlistProfile(SearchProfile):
     def __str__(self) -> str:
         return f"{MULTIPLIER * self.rows:,} of the codes compared by vector"
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, float]:
         return asdict(self)
 
     def settings(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Quantized(NarrowKind):
     ) -> None:
         """Nothing to do: the codes are written with the rows."""
 
-    def read_profile(self, knobs: Mapping[str, int]) -> ShortlistProfile:
+    def read_profile(self, knobs: Mapping[str, Any]) -> ShortlistProfile:
         return ShortlistProfile(**knobs)
 
     def nearest(
