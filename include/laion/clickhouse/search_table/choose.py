@@ -89,7 +89,8 @@ def _candidates(
 ) -> Iterator[_Candidate]:
     """Yield all kinds. Raises BadRequest when none has the metric and quantization asked for."""
     refused: dict[str, BadRequest] = {}
-    for name in OFFERS:
+    names = [name for name, offer in OFFERS.items() if offer.is_automatic or name == kept]
+    for name in names:
         try:
             kind = load_kind(name)
             plan = kind.plan(rows, dimensions, replace(options, kind=name), server)
@@ -104,7 +105,7 @@ def _candidates(
             # What is in use is on the disk already, and only what changed is built again.
             reason = "" if name == kept else _hindrance(plan.estimate, disk_bytes, server)
             yield _Candidate(name, plan, disk_bytes, reason)
-    if len(refused) == len(OFFERS):
+    if len(refused) == len(names):
         raise refused[FIRST_KIND]
 
 

@@ -47,6 +47,8 @@ PAIRS = pytest.mark.parametrize(
         ("quantized", "quantized"),
         ("exact", "quantized"),
         ("hnsw", "exact"),
+        ("quantized", "ivf"),
+        ("ivf", "hnsw"),
     ],
 )
 

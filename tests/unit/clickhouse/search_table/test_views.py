@@ -31,6 +31,7 @@ OPTIONS = {
     "exact": IndexOptions(kind="exact", quantization="auto", min_bucket_rows=1),
     "hnsw": IndexOptions(quantization="f32", parameters={"m": 32}, buckets=2, min_bucket_rows=1),
     "quantized": IndexOptions(kind="quantized", quantization="auto", buckets=2, min_bucket_rows=1),
+    "ivf": IndexOptions(kind="ivf", quantization="auto", buckets=2, min_bucket_rows=1),
 }
 CASES: list[tuple[Filters, str, str]] = [
     ({"nsfw": ["NSFW", "UNSURE"]}, "nsfw = 'NSFW,UNSURE'", "NSFW IN ('NSFW', 'UNSURE')"),

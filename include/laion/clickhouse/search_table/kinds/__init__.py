@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Offer:
     """What can be asked of a kind; its class, `module:Name`, is imported when it is used.
 
-    `summary` says to people what it is, `auto_quantization` what `auto` stands for.
+    `summary` says to people what it is, `auto_quantization` what `auto` stands for. `auto` chooses
+    among kinds that are `is_automatic`.
     """
 
     implementation: str
@@ -26,6 +27,7 @@ class Offer:
     metrics: tuple[str, ...]
     quantizations: tuple[str, ...]
     auto_quantization: str = ""
+    is_automatic: bool = True
 
 
 AUTO = "auto"
@@ -60,11 +62,11 @@ OFFERS = {
     ),
     "ivf": Offer(
         "laion.clickhouse.search_table.kinds.ivf:Ivf",
-        summary="the same codes, in inverted lists, of which a search reads the nearest; for "
-        "hundreds of millions of rows",
+        summary="the same codes, in inverted lists, of which a search reads the nearest",
         metrics=("cosineDistance",),
         quantizations=CODES,
         auto_quantization=AUTO_CODE,
+        is_automatic=False,
     ),
 }
 
