@@ -17,13 +17,13 @@ WITH
         )
     ) AS laion_lists,
     $wanted AS laion_wanted,
-    arraySlice(laion_lists.1, 1, laion_wanted) AS laion_near,
-    arraySum(arraySlice(laion_lists.2, 1, laion_wanted)) AS laion_near_rows,
+    arraySlice(laion_lists.1, 1, laion_wanted) AS laion_first,
+    arraySum(arraySlice(laion_lists.2, 1, laion_wanted)) AS laion_first_rows,
     $passing AS laion_passing,
     if(
         laion_passing < $candidates,
         laion_lists.1,
-        arraySlice(laion_lists.1, 1, toUInt32(least(1e9, ceil(laion_wanted * laion_near_rows / greatest(laion_passing, 1)))))
+        arraySlice(laion_lists.1, 1, toUInt32(least(1e9, ceil(laion_wanted * laion_first_rows / greatest(laion_passing, 1)))))
     ) AS laion_read
 SELECT $columns, cosineDistance($vector, laion_target) AS distance
 FROM $narrow

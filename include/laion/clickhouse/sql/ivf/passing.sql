@@ -1,5 +1,5 @@
 (
     SELECT count()
     FROM $narrow
-    WHERE list IN (SELECT arrayJoin(laion_near)) $and
+    WHERE list IN (SELECT arrayJoin(laion_first)) $and
 )

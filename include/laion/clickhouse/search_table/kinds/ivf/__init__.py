@@ -280,7 +280,7 @@ class Ivf(NarrowKind):
     def _passing(narrow: str, question: Question, conditions: str) -> str:
         """Return how many rows of the nearest lists pass, as SQL."""
         if not question.conditions:
-            return "laion_near_rows"
+            return "laion_first_rows"
         return statement("ivf/passing", narrow=narrow, literals={"and": conditions})
 
     def is_used(self, explained: Sequence[str], vector: str) -> bool:
