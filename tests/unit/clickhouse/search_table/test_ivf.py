@@ -132,6 +132,18 @@ class TestLists:
         assert after is not None
         np.testing.assert_array_equal(after.centroids, before.centroids)
 
+    def test_once_they_are_trained_again_every_row_is_assigned_again(self, base: Client) -> None:
+        build_search(base, OPTIONS)
+        before = plan_in_use(base)
+        base.command(f"TRUNCATE TABLE {TABLE}_search_{before.root}_text_trained")
+
+        _, plan, to_build = begin(base)
+
+        assert plan.root == before.root
+        assert to_build == list(plan.buckets)
+        assigned = f"{TABLE}_search_{plan.root}_text_assigned"
+        assert base.query(f"SELECT count() FROM {assigned}").result_rows == [(0,)]
+
 
 class TestAssignment:
     def assigned(self, caplog: pytest.LogCaptureFixture) -> list[int]:

@@ -18,17 +18,16 @@ import numpy.typing as npt
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table, vector_suffix
 from laion.clickhouse.ledger.shard_facts import shards_to_index
-from laion.clickhouse.search_table.kinds.ivf.assignment import assign_shard, unassigned
+from laion.clickhouse.search_table.kinds.ivf.assignment import assign_shard, has_rows, unassigned
 from laion.clickhouse.search_table.kinds.ivf.lists import lists_for
+from laion.clickhouse.search_table.kinds.ivf.sizing import estimate
 from laion.clickhouse.search_table.kinds.ivf.training import read_lists, train_lists
 from laion.clickhouse.search_table.kinds.kind import (
-    Estimate,
     OnProgress,
     SearchProfile,
     SizedPlan,
 )
 from laion.clickhouse.search_table.kinds.narrow import (
-    CODE_BYTES,
     MULTIPLIER,
     NOTES,
     SHORTLIST_SETTINGS,
@@ -119,11 +118,8 @@ class Ivf(NarrowKind):
     ) -> SizedPlan:
         method = self.choose_method(dimensions, options, server)
         lists = options.parameters.get("lists") or lists_for(rows)
-        estimate = _estimate(rows, dimensions, method, lists)
-        parameters = {"lists": lists}
-        return SizedPlan(
-            replace(options, quantization=method, parameters=parameters), estimate, NOTES
-        )
+        decided = replace(options, quantization=method, parameters={"lists": lists})
+        return SizedPlan(decided, estimate(rows, dimensions, method, lists), NOTES)
 
     def describe(self, options: IndexOptions) -> str:
         return f"{options.parameters['lists']:,} inverted lists, {super().describe(options)}"
@@ -153,7 +149,12 @@ class Ivf(NarrowKind):
                 "dimension": str(plan.vectors[vector]),
             }
             self.make(client, table, plan, narrow, "ivf/create_narrow", **literals)
-            train_lists(client, table, vector, plan, sources, trained)
+            train_lists(client, table, vector, plan, sources, trained, assigned)
+
+    def can_take_over(self, client: Client, table: str, plan: BuildPlan) -> bool:
+        """Not where lists were lost and trained again: no row is in one of the new lists yet."""
+        kept = (_kept(table, plan, vector)[1] for vector in plan.vectors)
+        return all(has_rows(client, assigned) for assigned in kept)
 
     def fill(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
         """Assign the shards that were published since, copy rows in the order of lists, merge."""
@@ -320,32 +321,3 @@ def _kept(table: str, plan: BuildPlan, vector: str) -> tuple[str, str]:
     """Return the tables of trained lists and of assignments, which builds of one root share."""
     shared = f"{search_table(table)}_{plan.root}_{vector_suffix(vector)}"
     return f"{shared}_trained", f"{shared}_assigned"
-
-
-ROW_BYTES = 90
-"""Of id, list, shard and what is filtered by, captions above all, in a narrow table, about."""
-GRANULE_BYTES = 100
-"""In memory, of a granule of 32 rows: its primary key and its marks."""
-ASSIGN_CPU_S, FILL_CPU_S = 25e-6, 60e-6
-"""Of a row of 512 dimensions."""
-LISTS_CPU_S = 0.5e-6
-"""Of a search, for each list of 512 dimensions."""
-SEARCH_CPU_S = 0.3e-6
-"""Of a search, for each row that it reads."""
-LEAST_SEARCH_CPU_S = 0.03
-SHARE_READ = 0.25
-"""Of the rows, for text-like queries at 1,000,000; it falls with the cube root of the rows."""
-
-
-def _estimate(rows: int, dimensions: Dimensions, method: str, lists: int) -> Estimate:
-    size, most = sum(dimensions.values()), max(dimensions.values())
-    vectors = len(dimensions)
-    codes = sum(one * CODE_BYTES[method] + 4 for one in dimensions.values())
-    share = min(1.0, SHARE_READ * (1_000_000 / max(1, rows)) ** (1 / 3))
-    searched = lists * LISTS_CPU_S + share * rows * SEARCH_CPU_S
-    return Estimate(
-        memory_bytes=int(rows / 32 * GRANULE_BYTES * vectors + 2 * lists * size),
-        disk_bytes=int(rows * (codes + 2 * size + (ROW_BYTES + 6) * vectors)),
-        build_cpu_s=rows * (ASSIGN_CPU_S + FILL_CPU_S) * size / 512,
-        search_cpu_s=LEAST_SEARCH_CPU_S + searched * most / 512,
-    )

@@ -21,6 +21,13 @@ from laion.shards import HeldShard
 log = logging.getLogger(__name__)
 
 
+def has_rows(client: Client, kept: str) -> bool:
+    """Return whether any row is known to be in a list."""
+    with typed_errors(f"read {kept}"):
+        found = client.query(f"SELECT 1 FROM {quote_identifier(kept)} LIMIT 1")
+    return bool(found.result_rows)
+
+
 def unassigned(client: Client, kept: str, sources: Sequence[HeldShard]) -> list[HeldShard]:
     """Return the shards whose publication has no lists, or not all, in the table `kept`."""
     if not sources:
@@ -58,7 +65,7 @@ def assign_shard(
     found = pa.table(
         {
             "shard": np.full(count, source.shard, np.uint16),
-            "attempt": pa.array([source.attempt] * count, pa.string()),
+            "attempt": pa.repeat(source.attempt, count),
             "rows": np.full(count, count, np.uint32),
             "id": all_ids,
             "list": np.concatenate(own),

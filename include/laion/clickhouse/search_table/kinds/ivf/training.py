@@ -39,10 +39,12 @@ def train_lists(
     plan: BuildPlan,
     sources: Sequence[HeldShard],
     kept: str,
+    assigned: str,
 ) -> None:
     """Train the lists of a vector and write them into the table `kept`, unless they are there.
 
-    The same rows give the same lists. Takes 2 GB of memory at most.
+    What the table `assigned` has is of other lists then, and is emptied. The same rows give the
+    same lists. Takes 2 GB of memory at most.
     """
     if read_lists(client, kept) is not None:
         return
@@ -62,6 +64,8 @@ def train_lists(
         len(sample),
         100 * lists.share_not_nearest(checked),
     )
+    with typed_errors(f"empty {assigned}"):
+        client.command(f"TRUNCATE TABLE {quote_identifier(assigned)}")
     _write(client, kept, lists)
 
 
