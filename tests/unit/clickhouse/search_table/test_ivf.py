@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
 from laion.clickhouse.search_table.search import Target, search
+from laion.clickhouse.search_table.sizing import plan_index
+from laion.clickhouse.server import ServerFacts
+from laion.vectors import clip_dimensions
 from tests.shard_files import DIMENSION, write_little_shard
 from tests.unit.clickhouse.shard_steps import TABLE, build_search, make_tables, publish_files
 
@@ -288,6 +292,16 @@ class TestSearch:
 
         assert 7 in {hit.id for hit in found.hits}
         assert all(caption in hit.values["caption"] for hit in found.hits)
+
+
+@pytest.mark.parametrize(("rows", "buckets"), [(10_000, 5), (1_000_000, 5), (407_314_954, 4)])
+def test_the_more_lists_are_read_the_fewer_partitions_there_are(rows: int, buckets: int) -> None:
+    server = ServerFacts("26.9.2.1", 64 * 10**9, None, 16, "enable_quantized_codec")
+    sized = plan_index(rows, clip_dimensions(512), replace(OPTIONS, buckets=5), server)
+
+    most = kind_of(sized.options).most_buckets(rows, sized.options)
+
+    assert min(5, most) == buckets
 
 
 @pytest.mark.parametrize("rows", [1, 3])

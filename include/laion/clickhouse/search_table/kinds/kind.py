@@ -116,6 +116,10 @@ class Kind(ABC):
         Raises BadRequest for what it cannot build, IndexTooLarge.
         """
 
+    def most_buckets(self, rows: int, options: IndexOptions) -> int:
+        """Return how many partitions a table may have, to be searched well; options are decided."""
+        return options.buckets
+
     @abstractmethod
     def describe(self, options: IndexOptions) -> str:
         """Return the decided options in a few words."""

@@ -20,7 +20,7 @@ from laion.clickhouse.identifiers import quote_identifier, quote_string, search_
 from laion.clickhouse.ledger.shard_facts import shards_to_index
 from laion.clickhouse.search_table.kinds.ivf.assignment import assign_shard, has_rows, unassigned
 from laion.clickhouse.search_table.kinds.ivf.lists import lists_for
-from laion.clickhouse.search_table.kinds.ivf.sizing import estimate
+from laion.clickhouse.search_table.kinds.ivf.sizing import MOST_RANGES, estimate, lists_read
 from laion.clickhouse.search_table.kinds.ivf.training import read_lists, train_lists
 from laion.clickhouse.search_table.kinds.kind import (
     OnProgress,
@@ -120,6 +120,10 @@ class Ivf(NarrowKind):
         lists = options.parameters.get("lists") or lists_for(rows)
         decided = replace(options, quantization=method, parameters={"lists": lists})
         return SizedPlan(decided, estimate(rows, dimensions, method, lists), NOTES)
+
+    def most_buckets(self, rows: int, options: IndexOptions) -> int:
+        """So many that finding where lists begin does not cost more than reading them."""
+        return max(1, MOST_RANGES // lists_read(rows, int(options.parameters["lists"])))
 
     def describe(self, options: IndexOptions) -> str:
         return f"{options.parameters['lists']:,} inverted lists, {super().describe(options)}"
