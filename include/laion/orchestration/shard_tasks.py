@@ -18,11 +18,11 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.ledger import Ledger, ShardEvent
 from laion.clickhouse.ledger.shard_state import Stage, StageState
+from laion.clickhouse.schema import table_exists
 from laion.clickhouse.shards.load import load_shard
 from laion.clickhouse.shards.publish import (
     is_already_published,
     publish_shard,
-    table_exists,
 )
 from laion.clickhouse.shards.pull import pull_shard
 from laion.convert import Rules, convert_shard, inspect_shard

@@ -10,7 +10,7 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from laion.clickhouse.client import Client
-from laion.clickhouse.shards.publish import table_exists
+from laion.clickhouse.schema import table_exists
 from laion.datasets import load_profile
 from laion.encoders.model import ModelDirectory
 from laion.errors import BadModel, UdfCheckFailed, UdfsNotPossible

@@ -8,7 +8,7 @@ from typing import Any
 
 from laion.clickhouse.client import Client, read_rows, typed_errors
 from laion.clickhouse.ledger.shard_state import ShardState, Stage, StageState, shard_state
-from laion.clickhouse.shards.publish import table_exists
+from laion.clickhouse.schema import table_exists
 from laion.clickhouse.statements import statement
 from laion.shards import HeldShard
 
