@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from airflow.sdk import Param
 
-from laion.backfill import WHICH
 from laion.clickhouse.search_table.kinds import (
     AUTO,
     offered_kinds,
@@ -168,7 +167,8 @@ def backfill_params() -> dict[str, Param]:
         "which": Param(
             "all",
             type="string",
-            enum=list(WHICH),
+            # `laion.backfill.WHICH`, whose module is too heavy to be loaded where DAGs are parsed.
+            enum=["failed", "missing", "mismatched", "stale", "all"],
             title="Which shards",
             description="What is wrong with the shards to load again; 'all' is any of these.",
         ),
