@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-CODES = "quantized, turboquant"
-"""The kind of which ratios are claimed."""
+CODES, LISTS = "quantized, turboquant", "ivf, turboquant"
+"""The kinds of which ratios are claimed."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,15 @@ class Measured:
 
 
 def ratios(measured: dict[str, Measured]) -> dict[str, float]:
-    """Return what is claimed, each within this run."""
-    codes = measured[CODES]
+    """Return what is claimed of each kind, each within this run."""
+    return {
+        f"{name}: {what}": ratio
+        for name in (CODES, LISTS)
+        for what, ratio in _ratios(measured[name], measured.get("hnsw, bf16")).items()
+    }
+
+
+def _ratios(codes: Measured, hnsw: Measured | None) -> dict[str, float]:
     chosen, exact = codes.first_step, codes.exact
     found = {
         **{f"recall@10, {kind}": codes.chosen[kind].recall for kind in chosen},
@@ -73,8 +80,8 @@ def ratios(measured: dict[str, Measured]) -> dict[str, float]:
     for share, costs in codes.filtered.items():
         found[f"{share} pass: worst recall@10"] = min(cost.recall for cost in costs.values())
         found[f"{share} pass: fewest rows"] = min(cost.rows for cost in costs.values())
-    if hnsw := measured.get("hnsw, bf16"):
-        found["build CPU of hnsw bf16 / of quantized"] = hnsw.build_cpu_s / codes.build_cpu_s
+    if hnsw:
+        found["build CPU of hnsw bf16 / of it"] = hnsw.build_cpu_s / codes.build_cpu_s
     return found
 
 

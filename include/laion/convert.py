@@ -227,12 +227,11 @@ def _check_required(shard: _OpenShard, without_value: set[str]) -> None:
 
 
 def _check_dimensions(spec: ShardSpec, arrays: dict[str, FloatArray]) -> Dimensions:
-    """Return the dimension of every vector; those of which it is not known are as the first."""
+    """Return the dimension of every vector; of those of which it is not known, by their files."""
     found = {name: array.shape[1] for name, array in arrays.items()}
-    first = next(iter(found.values()), None)
     dimensions: Dimensions = {}
     for vector in spec.vectors:
-        wanted = vector.dimension or first
+        wanted = vector.dimension or found.get(vector.name)
         assert wanted is not None, f"{vector.name} lies inside, and its dimension is given"
         if found.get(vector.name, wanted) != wanted:
             raise WrongDimension(

@@ -195,6 +195,10 @@ class Profile(BaseModel):
         """What a shard has files for."""
         return (*(vector.name for vector in self.all_vectors if not vector.column), METADATA)
 
+    def model_of(self, vector: str) -> str | None:
+        """Return which model made a vector; None where the profile does not say, or lacks it."""
+        return next((one.model for one in self.all_vectors if one.name == vector), None)
+
     @property
     def known_layouts(self) -> tuple[Layout, ...]:
         """Every layout that a source may have, once."""

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 
 class LaionError(Exception):
-    """Base of all errors raised on purpose by this package."""
+    """Base of all errors raised on purpose by this package: why, and what to do about it."""
 
     retryable = False
+
+    def __init__(self, reason: str = "", *, advice: str = "") -> None:
+        self.reason = reason
+        joint = ". " if advice[:1].isupper() else "; "
+        super().__init__(f"{reason}{joint}{advice}" if advice else reason)
 
 
 # What the user asked for

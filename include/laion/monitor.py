@@ -32,7 +32,7 @@ from laion.clickhouse.search_table.lease import Builds
 from laion.clickhouse.search_table.plan import FIRST_KIND, BuildPlan, IndexOptions
 from laion.clickhouse.search_table.recheck import recheck_recall
 from laion.clickhouse.shards.publish import read_contents
-from laion.errors import LaionError
+from laion.errors import LaionError, TableGone
 from laion.shards import format_shards
 
 NIGHTS = 30
@@ -153,6 +153,15 @@ def _lost_views(client: Client, table: str) -> Iterator[Finding]:
 def _changed_buckets(client: Client, table: str) -> Iterator[Finding]:
     """Yield a finding for each bucket of the search table that is not as it was built."""
     plan = read_in_use(client, table)
+    try:
+        yield from _compare_buckets(client, table, plan)
+    except TableGone as error:
+        assert plan is not None
+        text = f"a table of the search table is gone: {error}"
+        yield Finding("index", Outcome.FOUND, text, _rebuild(table, plan))
+
+
+def _compare_buckets(client: Client, table: str, plan: BuildPlan | None) -> Iterator[Finding]:
     if plan is None:
         plan = Builds(client, table, TaskOrigin("", "")).published()
         if plan is not None and plan.options.kind == FIRST_KIND:
@@ -167,7 +176,8 @@ def _changed_buckets(client: Client, table: str) -> Iterator[Finding]:
     buckets = Builds(client, table, TaskOrigin("", "")).buckets(plan.build_id)
     held = 0
     for number, bucket in buckets.items():
-        contents = kind.contents(client, searched, plan, number)
+        with typed_errors(f"read bucket {number} of {searched}"):
+            contents = kind.contents(client, searched, plan, number)
         held += contents.rows
         if bucket.is_done and not contents.are_of(bucket):
             text = (

@@ -11,8 +11,10 @@ from pathlib import Path
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 
+from laion.backfill import WHICH
 from laion.orchestration.alerts import alert_failure
 from laion.orchestration.defaults import Tag
+from laion.orchestration.params import backfill_params
 from laion.orchestration.retries import LaionRetryPolicy
 from laion.storage import STALE_AFTER_S
 
@@ -140,6 +142,10 @@ def test_parsing_loads_nothing_heavy_and_opens_no_connection() -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_backfill_can_be_asked_for_every_reason() -> None:
+    assert backfill_params()["which"].schema["enum"] == list(WHICH)
 
 
 def test_a_dag_file_fits_on_two_screens() -> None:

@@ -10,6 +10,8 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from laion.clickhouse.ledger import Ledger
+from laion.datasets import load_profile
+from laion.settings import get_settings
 from tests.shard_files import write_little_shard
 from tests.unit.clickhouse.shard_steps import ORIGIN, TABLE, event, make_tables, publish_files
 from tests.unit.mirrors import Mirror
@@ -85,3 +87,14 @@ def target(tmp_path: Path) -> Path:
     directory = tmp_path / "attempt"
     directory.mkdir()
     return directory / "0.parquet"
+
+
+@pytest.fixture
+def own_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory of LAION_PROFILES_DIR."""
+    monkeypatch.setenv("LAION_PROFILES_DIR", str(tmp_path))
+    get_settings.cache_clear()
+    load_profile.cache_clear()
+    yield tmp_path
+    get_settings.cache_clear()
+    load_profile.cache_clear()

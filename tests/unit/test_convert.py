@@ -142,7 +142,8 @@ class TestVectors:
     def test_one_side_of_another_dimension_is_refused(
         self, shard_directory: Path, target: Path, role: str
     ) -> None:
-        files = write_little_shard(shard_directory, rows=ROWS)
+        write_little_shard(shard_directory, rows=ROWS)
+        files = files_of(shard_directory, dimension=DIMENSION)
         np.save(files.paths[role], unit_vectors(ROWS, dimension=8))
 
         with pytest.raises(WrongDimension, match="shard 00000"):

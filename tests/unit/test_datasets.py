@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -206,17 +205,6 @@ def test_a_vector_inside_the_metadata_file_makes_it_larger() -> None:
     )
 
     assert inside.file_bytes(0, 4) == {"metadata": 10 * (155 + 4 * 4)}
-
-
-@pytest.fixture
-def own_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The directory of LAION_PROFILES_DIR."""
-    monkeypatch.setenv("LAION_PROFILES_DIR", str(tmp_path))
-    get_settings.cache_clear()
-    load_profile.cache_clear()
-    yield tmp_path
-    get_settings.cache_clear()
-    load_profile.cache_clear()
 
 
 def test_a_dataset_is_added_by_adding_a_file(own_profiles: Path) -> None:

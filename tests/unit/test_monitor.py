@@ -184,6 +184,20 @@ class TestSearchTable:
 
         assert finding.summary == f"{TABLE}_search, which was put in place last, is gone"
 
+    @pytest.mark.parametrize("kind", ["quantized", "ivf"])
+    def test_a_table_that_a_view_reads_and_that_is_gone_is_found(
+        self, client: Client, load: Load, kind: str
+    ) -> None:
+        load(0)
+        plan = build_search(client, IndexOptions(kind=kind, quantization="auto"))
+        client.command(f"DROP TABLE {TABLE}_search_{plan.build_id}_text SYNC")
+
+        (finding,) = check_index(client, TABLE)
+
+        assert finding.state == "found"
+        assert "a table of the search table is gone" in finding.summary
+        assert "build_index on" in finding.remedy
+
     def test_the_remedy_names_what_the_next_build_would_not_choose_by_itself(
         self, client: Client, load: Load
     ) -> None:

@@ -83,15 +83,16 @@ def derive(client: Client, table: str) -> dict[str, str]:
     """
     columns = read_columns(client, table)
     with typed_errors(f"read the structure of {table}"):
-        layout = client.query(statement("table_layout"), parameters={"table": table}).result_rows
+        layout = read_rows(client, "table_layout", table=table)
     if not layout:
         raise TableMismatch(f"there is no table {table!r}, although it was there before")
-    ((sorting_key, primary_key, settings),) = layout
+    (facts,) = layout
+    settings = facts["settings"]
     own = [f"{name} = {value}" for name, value in STAGING_SETTINGS.items() if name not in settings]
     return {
         "columns": ",\n    ".join(column.definition for column in columns),
-        "sorting_key": sorting_key,
-        "primary_key": primary_key,
+        "sorting_key": facts["sorting_key"],
+        "primary_key": facts["primary_key"],
         "settings": ", ".join(filter(None, [settings, *own])),
         "placement": "".join(f", {placed}" for placed in PLACEMENT.findall(settings)),
     }

@@ -169,6 +169,12 @@ def table_comment(client: Client, table: str) -> str | None:
     return str(found[0][0]) if found else None
 
 
+def table_exists(client: Client, table: str) -> bool:
+    """Return whether the client's database has the table."""
+    with typed_errors(f"look for table {table}"):
+        return bool(client.command(f"EXISTS TABLE {quote_identifier(table)}"))
+
+
 LEDGER = (
     "create_shard_ledger",
     "create_ingest_runs",

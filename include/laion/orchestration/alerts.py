@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from laion.errors import ClickHouseError, RunNotPlanned, ShardsNotPublished
 from laion.settings import get_settings
@@ -202,7 +202,6 @@ def _describe_failure(context: Context) -> Failure:
     task_instance, params = context["task_instance"], context.get("params", {})
     error = context.get("exception")
     dataset = str(params.get("dataset") or context["dag"].dag_id)
-    label = str(context.get("shard_key", ""))
     map_index = task_instance.map_index
     return Failure(
         table=str(params.get("table") or params.get("dataset") or "").strip(),
@@ -213,7 +212,7 @@ def _describe_failure(context: Context) -> Failure:
         map_index=-1 if map_index is None else map_index,
         try_number=task_instance.try_number,
         tries=task_instance.max_tries + 1,
-        shard=int(label.rpartition(" ")[2]) if label.startswith("shard ") else -1,
+        shard=cast("int", context.get("shard_number", -1)),
         error_class=type(error).__name__ if error else "",
         error=hide_credentials(str(error or "")),
         log_url=task_instance.log_url or "",

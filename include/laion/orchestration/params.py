@@ -14,6 +14,8 @@ from laion.clickhouse.search_table.kinds import (
     offered_kinds,
     offered_metrics,
     offered_quantizations,
+    summarize_auto_quantization,
+    summarize_kinds,
 )
 from laion.clickhouse.search_table.plan import IndexOptions
 from laion.datasets import check_profiles, profile_names
@@ -85,11 +87,8 @@ def ingest_params() -> dict[str, Param]:
             type="string",
             enum=offered_kinds(),
             title="Kind of search table",
-            description="'exact': no index, every vector is compared. 'quantized': a short code of "
-            "each vector, all of them compared; needs no memory, and an experimental codec of "
-            "ClickHouse 26.7 or later, on which searches depend and data does not. 'hnsw': graphs "
-            "in the server's memory, the quickest to search, and long to build. 'auto' chooses by "
-            "rows, memory, disk and cores, and its log says why.",
+            description=f"{summarize_kinds()} 'auto' chooses by rows, memory, disk and cores, and "
+            "its log says why.",
         ),
         "index_metric": Param(
             "cosineDistance",
@@ -103,9 +102,8 @@ def ingest_params() -> dict[str, Param]:
             type="string",
             enum=offered_quantizations(),
             title="Index quantization",
-            description="How vectors are kept inside the index. 'auto' is 'turboquant' for the "
-            "kind 'quantized', and for 'hnsw' the finest of 'bf16', 'i8' and 'b1' that the "
-            "server's memory holds.",
+            description="How vectors are kept inside the index. 'auto' is "
+            f"{summarize_auto_quantization()}.",
         ),
         "recall_target": Param(
             0.95,
@@ -169,6 +167,7 @@ def backfill_params() -> dict[str, Param]:
         "which": Param(
             "all",
             type="string",
+            # `laion.backfill.WHICH`, whose module is too heavy to be loaded where DAGs are parsed.
             enum=["failed", "missing", "mismatched", "stale", "all"],
             title="Which shards",
             description="What is wrong with the shards to load again; 'all' is any of these.",

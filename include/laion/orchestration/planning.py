@@ -10,9 +10,10 @@ from typing import Any
 
 from airflow.sdk import conf, get_current_context
 
+from laion.backfill import QUIET_S
 from laion.clickhouse.derived import check_publishable
 from laion.clickhouse.ledger import Ledger, ShardEvent, TaskOrigin
-from laion.clickhouse.ledger.shard_facts import read_shard_facts
+from laion.clickhouse.ledger.shard_facts import failed_shards, read_shard_facts
 from laion.clickhouse.ledger.shard_state import Stage, StageState
 from laion.clickhouse.schema import TableIdentity, ensure_base_table, ensure_ledger, read_identity
 from laion.columns import NAMES
@@ -122,12 +123,11 @@ def _alerts() -> Line:
 
 
 def _vectors(profile: Profile, urls: dict[str, str], options: DownloadOptions) -> list[Vector]:
-    """Return the dataset's vectors with their dimensions; those not known are read of the first."""
-    unknown = [vector.name for vector in profile.all_vectors if vector.dimension is None]
-    if not unknown:
-        return list(profile.all_vectors)
-    dimension = read_dimension(urls[unknown[0]], options)
-    return [replace(v, dimension=v.dimension or dimension) for v in profile.all_vectors]
+    """Return the dataset's vectors with their dimensions; those not known are read from a file."""
+    return [
+        replace(v, dimension=v.dimension or read_dimension(urls[v.name], options))
+        for v in profile.all_vectors
+    ]
 
 
 def _resolve_shards(request: IngestRequest, profile: Profile, ledger: Ledger) -> list[int]:
@@ -141,7 +141,7 @@ def _resolve_shards(request: IngestRequest, profile: Profile, ledger: Ledger) ->
         case "all":
             return profile.all_shards()
         case "failed":
-            return ledger.failed_shards(request.table)
+            return failed_shards(ledger.client, request.table, QUIET_S)
         case "missing":
             known = ledger.planned_shards(request.table)
             if profile.shards is not None:

@@ -19,11 +19,14 @@ from laion.clickhouse.search_table.build import (
     held_rows,
     publish_build,
 )
+from laion.clickhouse.search_table.calibration import calibrate
 from laion.clickhouse.search_table.in_use import read_in_use
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import BuildPlan, BuildState
 from laion.clickhouse.search_table.recall import measure_recall
+from laion.clickhouse.server import read_server
+from laion.datasets import load_profile
 from laion.errors import IndexBuildFailed
 from laion.orchestration.connections import clickhouse_client
 from laion.orchestration.lineage import SEARCH_TABLE, tell
@@ -84,13 +87,21 @@ def measure() -> dict[str, float]:
 def publish() -> dict[str, Any]:
     """Put the run's search table in the place of the one in use.
 
-    Returns its rows, and the statement by which the next task checks that it is whole.
+    Returns its rows, the statement by which the next task checks that it is whole, and, where the
+    dataset has many more rows, what the build says of a search table of all.
     """
+    settings = get_settings()
     with _builds() as (builds, request):
         own, is_in_use = _own_build(builds)
         tell(SEARCH_TABLE, table=near_view(request.table), dataset=request.dataset)
         rows = held_rows(builds, own) if is_in_use else publish_build(builds, own)
-    return {"rows": rows, "check": kind_of(own.options).check(request.table, own, rows)}
+        server = read_server(builds.client, settings.clickhouse_memory)
+        total = load_profile(request.dataset).rows_total
+        foreseen = calibrate(builds, own, total, server) or ""
+    if foreseen:
+        log.info("What this build says of the whole dataset:\n%s", foreseen)
+    check = kind_of(own.options).check(request.table, own, rows)
+    return {"rows": rows, "check": check, "calibration": foreseen}
 
 
 @contextmanager

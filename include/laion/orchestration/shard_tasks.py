@@ -18,11 +18,11 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.ledger import Ledger, ShardEvent
 from laion.clickhouse.ledger.shard_state import Stage, StageState
+from laion.clickhouse.schema import table_exists
 from laion.clickhouse.shards.load import load_shard
 from laion.clickhouse.shards.publish import (
     is_already_published,
     publish_shard,
-    table_exists,
 )
 from laion.clickhouse.shards.pull import pull_shard
 from laion.convert import Rules, convert_shard, inspect_shard
@@ -180,7 +180,7 @@ def _record_progress(ledger: Ledger, start: ShardEvent, size: int) -> None:
 def _shard_task(spec: ShardSpec, stage: Stage, attempt: str) -> Iterator[tuple[Ledger, ShardEvent]]:
     """Name the mapped instance after its shard; yield the ledger and the event of this stage."""
     context = get_current_context()
-    cast(dict[str, Any], context)["shard_key"] = spec.label
+    cast(dict[str, Any], context).update(shard_key=spec.label, shard_number=spec.shard)
     with clickhouse_client() as client:
         start = ShardEvent(
             table=spec.table,

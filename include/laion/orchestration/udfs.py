@@ -10,7 +10,7 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from laion.clickhouse.client import Client
-from laion.clickhouse.shards.publish import table_exists
+from laion.clickhouse.schema import table_exists
 from laion.datasets import load_profile
 from laion.encoders.model import ModelDirectory
 from laion.errors import BadModel, UdfCheckFailed, UdfsNotPossible
@@ -130,7 +130,8 @@ def _expect(
 
 def _find_model(dataset: str, settings: Settings) -> tuple[ModelDirectory, str]:
     """Return the dataset's model as we see it, and its path on the ClickHouse server."""
-    name = load_profile(dataset).model
+    profile = load_profile(dataset)
+    name = profile.model_of(TEXT) or profile.model
     if name is None:
         raise UdfsNotPossible(
             f"the profile of dataset {dataset!r} does not say which model made its vectors"

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from laion.clickhouse.client import Client
 from laion.clickhouse.derived import check_publishable
+from laion.clickhouse.schema import table_exists
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.kinds.kind import SizedPlan
 from laion.clickhouse.search_table.sizing import plan_index
@@ -16,7 +17,6 @@ from laion.clickhouse.server import (
     missing_grants,
     too_old,
 )
-from laion.clickhouse.shards.publish import table_exists
 from laion.errors import BadRequest, ClickHouseError, IndexTooLarge, ServerTooOld
 from laion.preflight.report import Line, Verdict
 from laion.preflight.run import Run

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.client import Client, read_rows, typed_errors
 from laion.clickhouse.statements import statement
 from laion.errors import ClickHouseAuthFailed, UdfCheckFailed
 from laion.udf.directories import Directory, locked
@@ -135,13 +135,13 @@ def missing_functions(client: Client, version: UdfVersion) -> list[str]:
 def _not_loaded(client: Client, version: UdfVersion) -> list[str]:
     """Return, for each function that is not there in this version, what the server says."""
     parameters = {"names": list(version.functions)}
-    rows = client.query(statement("function_status"), parameters=parameters).result_rows
-    status = {name: (loaded, message, command) for name, loaded, message, command in rows}
+    status = {row["name"]: row for row in read_rows(client, "function_status", **parameters)}
     missing = []
     for name in version.functions:
-        loaded, message, command = status.get(name, (False, "it does not know it", ""))
-        if not loaded or version.sha not in command:
-            missing.append(f"{name}: {message or command}")
+        if (known := status.get(name)) is None:
+            missing.append(f"{name}: it does not know it")
+        elif not known["works"] or version.sha not in known["command"]:
+            missing.append(f"{name}: {known['error'] or known['command']}")
     return missing
 
 

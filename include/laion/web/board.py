@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from laion.clickhouse.client import Client, read_rows, typed_errors
 from laion.clickhouse.ledger.shard_facts import held_rows
 from laion.clickhouse.ledger.shard_state import ShardState, shard_state
-from laion.clickhouse.shards.publish import table_exists
+from laion.clickhouse.schema import table_exists
 from laion.datasets import Profile, load_profile, profile_names
 from laion.errors import UnknownDataset
 

@@ -16,6 +16,7 @@ from laion.encoders.decode import decode_image
 from laion.encoders.image import load_image_encoder
 from laion.encoders.text import load_text_encoder
 from laion.errors import EncoderMissing, UnknownDataset
+from laion.vectors import TEXT
 from laion.web.status import read_functions
 
 MAX_PICTURE_BYTES = 10 << 20
@@ -38,7 +39,9 @@ class Encoding:
 
         Raises EncoderMissing, BadModel, EncodingFailed.
         """
-        if self._clickhouse_encodes(client):
+        model = self._model_of(dataset, column)
+        # The functions are those of the model of the texts.
+        if model == self._model_of(dataset, TEXT) and self._clickhouse_encodes(client):
             return Target.text(text), "encode_text in ClickHouse"
         encoder = self._load(load_text_encoder, self._model(dataset, column, "words"))
         return _vector(encoder.encode([text])), "the model, in Airflow's API server"
@@ -59,11 +62,7 @@ class Encoding:
         return answer
 
     def _model(self, dataset: str, column: str, what: str) -> Path:
-        try:
-            vectors = load_profile(dataset).all_vectors
-        except UnknownDataset:
-            vectors = ()
-        name = next((vector.model for vector in vectors if vector.name == column), None)
+        name = self._model_of(dataset, column)
         if name is None:
             raise EncoderMissing(
                 f"Dataset {dataset!r} does not say which model made its vectors, so that {what} "
@@ -75,6 +74,13 @@ class Encoding:
                 "Airflow's API server (docs/udf.md)."
             )
         return Path(self._models_dir) / name
+
+    @staticmethod
+    def _model_of(dataset: str, column: str) -> str | None:
+        try:
+            return load_profile(dataset).model_of(column)
+        except UnknownDataset:
+            return None
 
     def _load(self, load: Callable[[Path], Any], model: Path) -> Any:
         key = model / load.__name__

@@ -9,10 +9,10 @@ from typing import Any
 from laion.clickhouse.client import Client, read_rows, typed_errors
 from laion.clickhouse.identifiers import quote_identifier
 from laion.clickhouse.ledger.shard_facts import shards_to_index
+from laion.clickhouse.schema import table_exists
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.plan import BucketStage, BuildPlan, BuildState
 from laion.clickhouse.search_table.profiles import read_knobs
-from laion.clickhouse.shards.publish import table_exists
 from laion.clickhouse.statements import statement
 from laion.shards import HeldShard
 

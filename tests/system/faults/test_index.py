@@ -14,7 +14,7 @@ from tests.system.faults.world import DIMENSION, TABLE, Run, World
 
 SEARCH = f"{TABLE}_search"
 VIEW = f"{TABLE}_near(q = [{', '.join(['1'] * DIMENSION)}], k = 100000)"
-KINDS = {"hnsw": SEARCH, "quantized": VIEW}
+KINDS = {"hnsw": SEARCH, "quantized": VIEW, "ivf": VIEW}
 """Where the rows of a search table of each kind are counted."""
 ANSWERED: dict[str, Any] = {"in_answer": True}
 TASKS = ("plan_index", "build_index", "measure_recall", "publish_index")
@@ -60,6 +60,17 @@ QUANTIZED_POINTS = {
     ),
     "publish_index, before the old tables go": Point("publish_index", b"DROP TABLE", {}),
 }
+IVF_POINTS = {
+    "plan_index, before the lists are kept": Point("plan_index", b"TRUNCATE TABLE", ANSWERED),
+    "build_index, before shards are assigned": Point("build_index", b"_assigned`", {}),
+    "build_index, when rows are copied": Point("build_index", b"INNER JOIN", ANSWERED),
+    "measure_recall, before the lists are measured": Point(
+        "measure_recall", b"TRUNCATE TABLE", ANSWERED
+    ),
+    "publish_index, between two views": Point("publish_index", b"VIEW `faulty_near` ", {}),
+}
+CODES = [("quantized", name) for name in QUANTIZED_POINTS] + [("ivf", name) for name in IVF_POINTS]
+CODES_POINTS = {"quantized": QUANTIZED_POINTS, "ivf": IVF_POINTS}
 FAST = ("build_index, MATERIALIZE INDEX answered", "publish_index, between two views")
 
 
@@ -153,22 +164,28 @@ def test_server_killed(fragile: World, point: str) -> None:
 
 
 @pytest.mark.scenario(
-    done="SIGKILL of the worker, search table of kind quantized: {point}",
+    done="SIGKILL of the worker, search table of kind {kind}: {point}",
     promised="searches go on; the next try resumes the build; the new tables are whole",
 )
-@points(QUANTIZED_POINTS)
-def test_worker_killed_at_codes(world: World, point: str) -> None:
-    fault_at(QUANTIZED_POINTS[point], world, world.kill_worker, "quantized")
+@pytest.mark.parametrize(
+    ("kind", "point"),
+    [
+        pytest.param(kind, name, marks=[] if name in FAST else pytest.mark.slow_fault)
+        for kind, name in CODES
+    ],
+)
+def test_worker_killed_at_codes(world: World, kind: str, point: str) -> None:
+    fault_at(CODES_POINTS[kind][point], world, world.kill_worker, kind)
 
 
 @pytest.mark.slow_fault
 @pytest.mark.scenario(
-    done="SIGKILL of ClickHouse, search table of kind quantized: {point}",
+    done="SIGKILL of ClickHouse, search table of kind {kind}: {point}",
     promised="the old tables answer afterwards; the next try resumes; the new tables are whole",
 )
-@pytest.mark.parametrize("point", QUANTIZED_POINTS)
-def test_server_killed_at_codes(fragile: World, point: str) -> None:
-    fault_at(QUANTIZED_POINTS[point], fragile, fragile.crash_server, "quantized")
+@pytest.mark.parametrize(("kind", "point"), CODES)
+def test_server_killed_at_codes(fragile: World, kind: str, point: str) -> None:
+    fault_at(CODES_POINTS[kind][point], fragile, fragile.crash_server, kind)
 
 
 @pytest.mark.slow_fault

@@ -10,8 +10,7 @@ from clickhouse_connect.driver.client import Client
 
 from laion.clickhouse.client import ClickHouseError, typed_errors
 from laion.clickhouse.derived import check_publishable, drop_derived, make_staging_table
-from laion.clickhouse.schema import column_types
-from laion.clickhouse.shards.publish import table_exists
+from laion.clickhouse.schema import column_types, table_exists
 from laion.errors import TableMismatch
 from tests.embedded_server import EmbeddedServer
 from tests.shard_files import DIMENSION, ROWS, VECTORS, write_little_shard

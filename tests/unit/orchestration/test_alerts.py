@@ -100,7 +100,7 @@ def context_of(
         "params": {"dataset": "little", "table": TABLE},
     }
     if shard >= 0:
-        context["shard_key"] = f"shard {shard:05d}"
+        context["shard_number"] = shard
     return context
 
 

@@ -11,8 +11,8 @@ def outcome(shard: int, state: str, error: str = "") -> ShardOutcome:
     stage, _, stage_state = ("publish done" if is_in else state).partition(" ")
     return ShardOutcome(
         shard=shard,
-        state=state,
         is_published=is_in,
+        is_published_by_run=is_in,
         stage=stage,
         stage_state=stage_state,
         rows_expected=60,
@@ -51,7 +51,7 @@ def test_a_whole_run_is_one_line() -> None:
 
 
 def test_the_progress_of_a_run_names_what_failed() -> None:
-    outcomes = [outcome(0, "validated"), outcome(1, "load failed", "x"), outcome(2, "not started")]
+    outcomes = [outcome(0, "validated"), outcome(1, "load failed", "x"), outcome(2, "plan planned")]
 
     assert format_progress(outcomes) == "1 of 3 planned shards are in; shards 1 failed."
     assert format_progress(outcomes[:1]) == "1 of 1 planned shards are in; none failed."

@@ -20,6 +20,23 @@ def test_a_dataset_of_an_unknown_model_has_no_functions() -> None:
         _find_model("clip_retrieval", Settings(models_dir="/models"))
 
 
+def test_the_functions_are_those_of_the_model_of_the_texts(own_profiles: Path) -> None:
+    (own_profiles / "own.toml").write_text(
+        """
+        title = "own"
+        [vector.text_embedding]
+        model = "of-texts"
+        [[layouts]]
+        image_embedding = "i_{shard}.npy"
+        text_embedding = "t_{shard}.npy"
+        metadata = "m_{shard}.parquet"
+        """
+    )
+
+    with pytest.raises(BadModel, match="of-texts"):
+        _find_model("own", Settings(models_dir=str(own_profiles)))
+
+
 def test_without_a_directory_of_models_there_are_no_functions() -> None:
     with pytest.raises(UdfsNotPossible, match=r"fetch the model 'clip-vit-b-32' first"):
         _find_model("laion400m", Settings())

@@ -7,7 +7,9 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from fastapi.testclient import TestClient
 
+from laion.backfill import QUIET_S
 from laion.clickhouse.ledger import Ledger
+from laion.clickhouse.ledger.shard_facts import failed_shards
 from laion.clickhouse.statements import statement
 from laion.web.board import STATES
 from tests.unit.clickhouse.shard_steps import ORIGIN, TABLE, event
@@ -239,7 +241,7 @@ class TestChanges:
 
         failed = [shard for shard, state in states(pages).items() if state == "failed"]
 
-        assert failed == ledger.failed_shards(TABLE)
+        assert failed == failed_shards(ledger.client, TABLE, QUIET_S)
 
 
 class TestTables:

@@ -12,8 +12,18 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from laion.clickhouse.ledger import Ledger
+
+
+class AlertState(StrEnum):
+    """What an event is about: a task that failed, a run that is late, a shard that recovered."""
+
+    FAILED = "failed"
+    LATE = "late"
+    RECOVERED = "recovered"
+
 
 EVENT_BYTES = 8
 CAUSE_DIGITS = 16
@@ -77,7 +87,7 @@ def report_failure(ledger: Ledger, failure: Failure, settle_s: float) -> Storm |
     )[0]["round"]
     event_id = secrets.token_hex(EVENT_BYTES)
     facts = {"cause": failure.cause, "round": rounds}
-    row = {**failure.__dict__, **facts, "event_id": event_id, "state": "failed"}
+    row = {**failure.__dict__, **facts, "event_id": event_id, "state": AlertState.FAILED}
     ledger.insert("alert_events", [row])
     for wait_s in (0.0, settle_s):
         time.sleep(wait_s)
@@ -102,7 +112,8 @@ def claim_late_run(ledger: Ledger, run: Failure, settle_s: float) -> bool:
     if ledger.rows("late_run", **origin):
         return False
     event_id = secrets.token_hex(EVENT_BYTES)
-    ledger.insert("alert_events", [{**run.__dict__, "event_id": event_id, "state": "late"}])
+    row = {**run.__dict__, "event_id": event_id, "state": AlertState.LATE}
+    ledger.insert("alert_events", [row])
     time.sleep(settle_s)
     return bool(ledger.rows("late_run", **origin)[0]["event_id"] == event_id)
 
@@ -114,7 +125,7 @@ def take_recovered(ledger: Ledger, table: str, dataset: str) -> Sequence[int]:
         ledger.insert(
             "alert_events",
             [
-                {"table": table, "dataset": dataset, "shard": shard, "state": "recovered"}
+                {"table": table, "dataset": dataset, "shard": shard, "state": AlertState.RECOVERED}
                 for shard in shards
             ],
         )

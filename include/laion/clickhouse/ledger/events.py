@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from laion.clickhouse.client import Client, insert_rows, read_rows, typed_errors
-from laion.clickhouse.ledger.shard_state import Stage, StageState
+from laion.clickhouse.ledger.shard_state import ShardState, Stage, StageState
 from laion.errors import ClickHouseError
 
 log = logging.getLogger(__name__)
@@ -72,13 +72,13 @@ class StageResult:
 class ShardOutcome:
     """A planned shard of a run and how it ended.
 
-    `state` is what people read: 'validated', 'validated by another run', or the `stage` that was
-    reached and how far it is, `stage_state`.
+    `stage` is the last that the run began, and `stage_state` how far that is. It is published by
+    this run, or, which is as good, by another one since it was planned.
     """
 
     shard: int
-    state: str
     is_published: bool
+    is_published_by_run: bool
     stage: str
     stage_state: str
     rows_expected: int
@@ -87,6 +87,16 @@ class ShardOutcome:
     error_class: str
     error: str
     log_url: str
+
+    @property
+    def state(self) -> str:
+        """What people read of it."""
+        if self.is_published:
+            by_another = "" if self.is_published_by_run else " by another run"
+            return f"{ShardState.VALIDATED}{by_another}"
+        if self.stage == Stage.PLAN:
+            return "not started"
+        return f"{self.stage} {self.stage_state}"
 
 
 @dataclass(frozen=True)
@@ -174,10 +184,6 @@ class Ledger:
         """Return the shards that this run was planned with before, or None when it was not."""
         rows = self.rows("planned_shards", dag_id=origin.dag_id, run_id=origin.run_id)
         return rows[0]["shards"] if rows else None
-
-    def failed_shards(self, table: str) -> list[int]:
-        """Return the shards whose last attempt failed."""
-        return sorted(row["shard"] for row in self.rows("failed_shards", table=table))
 
     def published_shards(self, table: str) -> list[int]:
         """Return the shards that are in the base table."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from laion.clickhouse.client import Client, read_rows, typed_errors
 from laion.clickhouse.ledger.shard_state import ShardState, Stage, StageState, shard_state
-from laion.clickhouse.shards.publish import table_exists
+from laion.clickhouse.schema import table_exists
 from laion.clickhouse.statements import statement
 from laion.shards import HeldShard
 
@@ -107,6 +107,18 @@ def read_shard_facts(client: Client, table: str) -> list[ShardFacts]:
     with typed_errors(f"compare table {table} with the ledger"):
         found = client.query(query, parameters={"table": table})
     return [ShardFacts(**row) for row in found.named_results()]
+
+
+def failed_shards(client: Client, table: str, quiet_s: float) -> list[int]:
+    """Return the shards whose last attempt failed, or was killed and no run is at work on them.
+
+    That is a run which wrote something in the last `quiet_s`.
+    """
+    return [
+        fact.shard
+        for fact in read_shard_facts(client, table)
+        if fact.state is ShardState.FAILED and (fact.last_failed or not fact.worked_on_by(quiet_s))
+    ]
 
 
 def shards_to_index(client: Client, table: str) -> list[HeldShard]:

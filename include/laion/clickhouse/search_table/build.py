@@ -65,6 +65,8 @@ def begin_build(
     in_use = read_in_use(client, table)
     sized = plan_index(rows, vectors, options, server, in_use.options.kind if in_use else "")
     log.info("%s", format_plan(sized, rows, server.threads))
+    kind = kind_of(sized.options)
+    options = replace(options, buckets=min(options.buckets, kind.most_buckets(rows, sized.options)))
     per_bucket = _shards_per_bucket(sources[-1].shard + 1, rows, options, in_use)
     by_bucket: Sources = {}
     for source in sources:
@@ -79,7 +81,6 @@ def begin_build(
         options=replace(sized.options, buckets=0, min_bucket_rows=0),
         chosen=sized.choice,
     )
-    kind = kind_of(plan.options)
     kind.check_names(client, table)
     own, state = builds.of_run()
     is_over = own is not None and in_use is not None and own.build_id == in_use.build_id

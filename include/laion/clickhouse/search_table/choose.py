@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from laion.clickhouse.search_table.kinds import OFFERS, load_kind
 from laion.clickhouse.search_table.kinds.kind import Estimate, SizedPlan
-from laion.clickhouse.search_table.plan import IndexOptions
+from laion.clickhouse.search_table.plan import FIRST_KIND, IndexOptions
 from laion.clickhouse.server import ServerFacts
 from laion.errors import BadRequest, IndexTooLarge, ServerTooOld
 from laion.units import format_gb
@@ -88,16 +88,16 @@ def _candidates(
     rows: int, dimensions: Dimensions, options: IndexOptions, server: ServerFacts, kept: str
 ) -> Iterator[_Candidate]:
     """Yield all kinds. Raises BadRequest when none has the metric and quantization asked for."""
-    refused: list[BadRequest] = []
-    for name in OFFERS:
+    refused: dict[str, BadRequest] = {}
+    names = [name for name, offer in OFFERS.items() if offer.is_automatic or name == kept]
+    for name in names:
         try:
             kind = load_kind(name)
             plan = kind.plan(rows, dimensions, replace(options, kind=name), server)
-        except (IndexTooLarge, ServerTooOld) as error:
-            yield _Candidate(name, None, reason=_short(error))
-        except BadRequest as error:
-            refused.append(error)
-            yield _Candidate(name, None, reason=_short(error))
+        except (IndexTooLarge, ServerTooOld, BadRequest) as error:
+            if isinstance(error, BadRequest):
+                refused[name] = error
+            yield _Candidate(name, None, reason=error.reason)
         else:
             disk_bytes = plan.estimate.disk_bytes
             if kind.copies_rows:
@@ -105,8 +105,8 @@ def _candidates(
             # What is in use is on the disk already, and only what changed is built again.
             reason = "" if name == kept else _hindrance(plan.estimate, disk_bytes, server)
             yield _Candidate(name, plan, disk_bytes, reason)
-    if len(refused) == len(OFFERS):
-        raise refused[list(OFFERS).index("hnsw")]
+    if len(refused) == len(names):
+        raise refused[FIRST_KIND]
 
 
 def _hindrance(needs: Estimate, disk_bytes: int, server: ServerFacts) -> str:
@@ -117,11 +117,6 @@ def _hindrance(needs: Estimate, disk_bytes: int, server: ServerFacts) -> str:
     if hours > LONGEST_BUILD_H:
         return f"{hours:,.0f} hours on {server.threads} threads"
     return ""
-
-
-def _short(error: Exception) -> str:
-    """Return the reason without the way out, which is for who asked for this kind."""
-    return str(error).split(". " if isinstance(error, IndexTooLarge) else ";", 1)[0]
 
 
 def _seconds(seconds: float) -> str:

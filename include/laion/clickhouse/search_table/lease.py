@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from laion.clickhouse.client import Client, insert_rows, read_rows, typed_errors
 from laion.clickhouse.ledger import TaskOrigin
 from laion.clickhouse.ledger.shard_facts import shards_to_index
-from laion.clickhouse.search_table.plan import BucketState, BuildPlan, BuildState
+from laion.clickhouse.search_table.plan import OVER, BucketState, BuildPlan, BuildState
 from laion.errors import ClickHouseError, IndexBuildLost
 from laion.shards import HeldShard
 
@@ -98,7 +98,7 @@ class Builds:
 
     def holder(self) -> Holder | None:
         """Return who has the lease."""
-        rows = self._rows("active_builds", lease_s=LEASE_S)
+        rows = self._rows("active_builds", lease_s=LEASE_S, over=OVER)
         return Holder(**rows[0]) if rows else None
 
     def is_own(self, holder: Holder | None) -> bool:

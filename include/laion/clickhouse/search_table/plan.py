@@ -85,7 +85,7 @@ class BuildPlan:
 
 
 class BuildState(StrEnum):
-    """What a build has come to. It has the lease unless it is over: the last four, or withdrawn."""
+    """What a build has come to. It has the lease until it is OVER."""
 
     CLAIMED = "claimed"
     WITHDRAWN = "withdrawn"
@@ -95,6 +95,9 @@ class BuildState(StrEnum):
     REJECTED = "rejected"
     FAILED = "failed"
     PUBLISHED = "published"
+
+
+OVER = [BuildState.WITHDRAWN, BuildState.REJECTED, BuildState.FAILED, BuildState.PUBLISHED]
 
 
 class BucketStage(StrEnum):

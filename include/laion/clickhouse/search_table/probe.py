@@ -86,7 +86,7 @@ class Probe:
         question = Question(
             vector=self.column,
             target="{target:Array(Float32)}",
-            conditions=[f"({' OR '.join(some)})"] if some else [],
+            within=[f"({' OR '.join(some)})"] if some else [],
         )
         return self.client.query(
             explain + self.kind.search(self.base, self.place, self.plan, question, profile),

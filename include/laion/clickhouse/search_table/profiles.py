@@ -22,9 +22,9 @@ def read_profile(client: Client, table: str, column: str, plan: BuildPlan) -> Se
     return kind.read_profile(read_knobs(rows[0]) if rows else {})
 
 
-def read_knobs(row: Mapping[str, Any]) -> dict[str, int]:
+def read_knobs(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a profile that was stored as columns; earlier releases have filled these two only."""
-    knobs: dict[str, int] = (
+    knobs: dict[str, Any] = (
         json.loads(row["profile"])
         if row.get("profile")
         else {"ef": row["ef"], "multiplier": row["multiplier"]}

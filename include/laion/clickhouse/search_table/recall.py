@@ -91,6 +91,7 @@ def measure_recall(
             f"{builds.table}, or start with index_kind exact."
         )
     with builds.holding(plan.build_id), typed_errors(f"measure the recall of {searched}"):
+        kind.complete(client, builds.table, plan)
         count = affordable_queries(builds, plan, queries, budget)
         asked = standing_queries(client, builds.table, searched, plan, count)
         covered, sample = choose_buckets(builds, plan, sum(map(len, asked.values())), budget)
@@ -173,6 +174,10 @@ def _tune(
         log.info("%s: recall@10 %.3f with %s", probe.column, worst[profile], profile)
     profile = max(worst, key=lambda profile: worst[profile])
     found = judged.get(profile) or probe.ask_all(judging, truth, 10, profile)
+    if worst[profile] >= target and (apart := _distinguished(probe, choosing, profile, own)):
+        found_apart = probe.ask_all(judging, truth, 10, apart)
+        if min(_means(found_apart).values()) >= target:
+            profile, found = apart, found_apart
     at_100 = probe.ask_all(judging, truth, 100, profile)
     exact = _percentiles(_time_exact(probe, queries))
     return [
@@ -192,6 +197,19 @@ def _tune(
         for kind in KINDS
         if kind in found
     ]
+
+
+def _distinguished(
+    probe: Probe,
+    queries: Sequence[StandingQuery],
+    enough: SearchProfile,
+    own: dict[str, SearchProfile],
+) -> SearchProfile | None:
+    asked: dict[str, list[Sequence[float]]] = {}
+    for query in queries:
+        asked.setdefault(query.kind, []).append(query.vector)
+    table = probe.kind.table_of(probe.place, probe.column)
+    return probe.kind.distinguish(probe.client, table, enough, own, asked)
 
 
 def _means(asked: dict[str, Asked]) -> dict[str, float]:

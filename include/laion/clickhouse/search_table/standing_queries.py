@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from laion.clickhouse.client import Client, insert_token, read_rows, typed_errors
+from laion.clickhouse.client import Client, insert_rows, read_rows, typed_errors
+from laion.clickhouse.identifiers import quote_identifier
 from laion.clickhouse.search_table.kinds import kind_of
 from laion.clickhouse.search_table.plan import BuildPlan
 from laion.clickhouse.statements import statement
@@ -56,12 +58,7 @@ def standing_queries(
             first = len(known or made) + 1
             made += _make_phrases(client, table, searched, plan, column, count, first)
         if made:
-            client.insert(
-                "recall_queries",
-                [[*names.values(), q.number, q.kind, q.vector, q.excluded] for q in made],
-                column_names=[*names, "number", "kind", "vector", "excluded"],
-                settings={"async_insert": 0, **insert_token()},
-            )
+            insert_rows(client, "recall_queries", [{**names, **q.__dict__} for q in made])
             known = _read_queries(client, names)
         asked[column] = known
     return asked
@@ -80,11 +77,8 @@ def _make_phrases(
     """
     if not client.query(statement("has_function"), parameters={"name": "encode_text"}).result_rows:
         return []
-    captions = client.query(
-        statement("sample_rows", table=table, searched=searched, literals={"columns": "caption"}),
-        parameters={"count": count, "seed": plan.root},
-    ).result_rows
-    words = [" ".join(caption.split()[:PHRASE_WORDS]) for _, caption in captions]
+    captions = _sample(client, table, searched, plan, ["caption"], count)
+    words = [" ".join(row["caption"].split()[:PHRASE_WORDS]) for row in captions]
     phrases = sorted({PHRASE.format(some) for some in words if some})
     try:
         with typed_errors("encode phrases"):
@@ -99,6 +93,18 @@ def _make_phrases(
     return [StandingQuery(n, "words", vector, []) for n, vector in enumerate(usable, start=first)]
 
 
+def _sample(
+    client: Client, table: str, searched: str, plan: BuildPlan, columns: list[str], count: int
+) -> list[dict[str, Any]]:
+    """Return `id` and some columns of rows, the same ones for builds of one root."""
+    literals = {"columns": ", ".join(map(quote_identifier, columns))}
+    found = client.query(
+        statement("sample_rows", table=table, searched=searched, literals=literals),
+        parameters={"count": count, "seed": plan.root},
+    )
+    return list(found.named_results())
+
+
 def _make_queries(
     client: Client, table: str, searched: str, plan: BuildPlan, column: str, count: int
 ) -> list[StandingQuery]:
@@ -106,23 +112,15 @@ def _make_queries(
     dimension = plan.vectors[column]
     # Those of the same space, as far as that can be told.
     others = [name for name, size in plan.vectors.items() if name != column and size == dimension]
-    sample = client.query(
-        statement(
-            "sample_rows",
-            table=table,
-            searched=searched,
-            literals={"columns": ", ".join([column, *others])},
-        ),
-        parameters={"count": 2 * count, "seed": plan.root},
-    ).result_rows
+    sample = _sample(client, table, searched, plan, [column, *others], 2 * count)
     if not sample:
         return []
-    ids = [row[0] for row in sample]
-    own = np.array([row[1] for row in sample], dtype=np.float32)
+    ids = [row["id"] for row in sample]
+    own = np.array([row[column] for row in sample], dtype=np.float32)
     queries: list[tuple[str, np.ndarray, list[int]]] = []
     for position in range(min(count, len(sample))):
         if others:
-            queries.append(("cross", np.array(sample[position][2], np.float32), []))
+            queries.append(("cross", np.array(sample[position][others[0]], np.float32), []))
         partner = (position + count) % len(sample)
         noise = np.random.default_rng(position).standard_normal(dimension)
         near = NEAR_SHARE * own[position] + (1 - NEAR_SHARE) * own[partner]

@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import pyarrow as pa
 
 from laion.clickhouse.client import Client, insert_rows, read_rows
+from laion.clickhouse.search_table.blocks import read_vectors
 from laion.clickhouse.search_table.brute_force import ExactNearest
-from laion.clickhouse.search_table.kinds.kind import indexable
 from laion.clickhouse.search_table.lease import Builds
 from laion.clickhouse.search_table.plan import BuildPlan
 from laion.clickhouse.search_table.standing_queries import StandingQuery
-from laion.clickhouse.statements import statement
-from laion.errors import ClickHouseError
 
 log = logging.getLogger(__name__)
 
@@ -119,30 +116,11 @@ def _compute(
     """
     vectors = np.array([query.vector for query in queries], np.float32)
     nearest = ExactNearest(vectors, plan.options.metric, TRUTH_DEPTH)
-    text = statement(
-        "vectors_of_bucket",
-        table=builds.table,
-        column=column,
-        literals={"indexable": indexable(plan.vectors)},
-    )
-    first, last = plan.shards_of(bucket)
-    for batch in read_blocks(builds.client, text, first=first, last=last):
-        rows = batch["vector"].flatten().to_numpy().reshape(-1, plan.vectors[column])
-        nearest.add(batch["id"].to_numpy(), rows)
+    for ids, rows in read_vectors(
+        builds.client, builds.table, column, plan, plan.shards_of(bucket)
+    ):
+        nearest.add(ids, rows)
     return nearest.result()
-
-
-def read_blocks(client: Client, text: str, **parameters: int) -> Iterator[pa.RecordBatch]:
-    """Yield what a statement finds, block by block, as it comes.
-
-    Raises ClickHouseError where the server breaks off, and the driver's errors.
-    """
-    try:
-        with client.query_arrow_stream(text, parameters=parameters) as blocks:
-            yield from blocks
-    except pa.ArrowException as error:
-        # The server's message, in the middle of the data.
-        raise ClickHouseError(f"ClickHouse broke off while it sent vectors: {error}") from error
 
 
 def _read_truth(

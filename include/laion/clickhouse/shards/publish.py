@@ -9,7 +9,7 @@ from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.cluster import sync_replica
 from laion.clickhouse.identifiers import quote_identifier
 from laion.clickhouse.ledger import Ledger
-from laion.clickhouse.schema import row_hash
+from laion.clickhouse.schema import row_hash, table_exists
 from laion.clickhouse.statements import statement
 from laion.errors import AttemptSuperseded, StagingGone, ValidationFailed
 from laion.shards import ROWS_PER_SHARD_LIMIT, StagedShard
@@ -39,12 +39,6 @@ def read_contents(client: Client, table: str, shard: int, dimensions: Dimensions
             statement("verify_shard", table=table, literals=literals), parameters={"shard": shard}
         )
     return ShardContents(**next(iter(found.named_results())))
-
-
-def table_exists(client: Client, table: str) -> bool:
-    """Return whether the client's database has the table."""
-    with typed_errors(f"look for table {table}"):
-        return bool(client.command(f"EXISTS TABLE {quote_identifier(table)}"))
 
 
 def verify_staging(client: Client, staged: StagedShard) -> ShardContents:

@@ -32,13 +32,8 @@ WITH
     )
 SELECT
     own.shard AS shard,
-    multiIf(
-        published.newest.2 = {run_id:String}, 'validated',
-        published.newest.2 != '', 'validated by another run',
-        own.last.1 = 'plan', 'not started',
-        concat(own.last.1, ' ', own.last.2)
-    ) AS state,
     toBool(published.newest.2 != '') AS is_published,
+    toBool(published.newest.2 = {run_id:String}) AS is_published_by_run,
     own.last.1 AS stage,
     own.last.2 AS stage_state,
     own.expected AS rows_expected,

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from laion.backfill import QUIET_S
 from laion.clickhouse.ledger import Ledger, ShardOutcome, TaskOrigin
 from laion.clickhouse.ledger.events import MAX_ERROR_CHARS
+from laion.clickhouse.ledger.shard_facts import failed_shards
 from laion.errors import BadNpy, ClickHouseError
 from tests.unit.clickhouse.shard_steps import ORIGIN, TABLE, event, make_tables
 
@@ -166,7 +168,7 @@ class TestStatus:
 
         found = status(ledger, 1)
         assert (found["last_stage"], found["last_state"]) == ("publish", "done")
-        assert ledger.failed_shards(TABLE) == []
+        assert failed_shards(ledger.client, TABLE, QUIET_S) == []
 
     def test_a_stage_tried_again_counts_as_it_ended_last(self, ledger: Ledger) -> None:
         record(ledger, 1, "download done", "convert failed", "convert started", "convert done")
@@ -179,7 +181,7 @@ class TestStatus:
         record_plan(ledger, 1, run_id="run_2")
 
         assert status(ledger, 1)["last_attempt"] == FIRST
-        assert ledger.failed_shards(TABLE) == [1]
+        assert failed_shards(ledger.client, TABLE, QUIET_S) == [1]
 
 
 class TestShards:
@@ -203,10 +205,20 @@ class TestShards:
         assert ledger.published_shards(TABLE) == [1, 5]
 
     def test_failed_are_those_whose_last_attempt_failed(self, ledger: Ledger) -> None:
-        assert ledger.failed_shards(TABLE) == [2, 5]
+        assert failed_shards(ledger.client, TABLE, QUIET_S) == [2, 5]
+
+    def test_one_that_was_killed_over_an_earlier_publication_failed_once_its_run_is_quiet(
+        self, ledger: Ledger
+    ) -> None:
+        ledger.client.command(f"INSERT INTO {TABLE} (id, shard) VALUES (100000000, 1)")
+        record(ledger, 1, "download started", attempt=SECOND)
+
+        assert failed_shards(ledger.client, TABLE, QUIET_S) == [2, 5]
+        assert failed_shards(ledger.client, TABLE, -1) == [1, 2, 5]
 
     def test_each_table_has_its_own(self, ledger: Ledger) -> None:
-        assert ledger.planned_shards("another") == ledger.failed_shards("another") == [9]
+        assert ledger.planned_shards("another") == [9]
+        assert failed_shards(ledger.client, "another", QUIET_S) == [9]
         assert ledger.planned_shards("none") == []
 
 

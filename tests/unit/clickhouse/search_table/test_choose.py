@@ -70,6 +70,11 @@ def test_the_kind_in_use_stays_while_it_is_quick_enough() -> None:
     assert chosen(200_000, kept="hnsw") == "hnsw"
 
 
+def test_a_kind_that_has_to_be_asked_for_is_kept_and_never_chosen() -> None:
+    assert chosen(407_314_954) == "quantized"
+    assert chosen(407_314_954, kept="ivf") == "ivf"
+
+
 def test_what_is_on_the_disk_already_needs_no_more_of_it() -> None:
     tight = replace(SERVER, free_bytes=900 * GB)
 

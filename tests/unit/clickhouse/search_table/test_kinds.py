@@ -141,7 +141,7 @@ class Plain(Kind):
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    offer = Offer(f"{__name__}:Plain", ("cosineDistance",), ("whole",))
+    offer = Offer(f"{__name__}:Plain", "every row, whole", ("cosineDistance",), ("whole",))
     monkeypatch.setitem(OFFERS, "plain", offer)
     load_kind = kinds.load_kind
     monkeypatch.setattr(

@@ -8,7 +8,6 @@ import pytest
 from laion.clickhouse.search_table.kinds.ivf.lists import (
     MOST_LISTS,
     InvertedLists,
-    ListStatistics,
     Vectors,
     lists_for,
     nearest,
@@ -74,6 +73,15 @@ class TestTraining:
 
         assert sizes.max() < 10 * sizes.mean()
 
+    def test_a_list_that_has_far_too_many_rows_is_split(self) -> None:
+        few = clustered(2000)
+        dense = units(few[:1] + 0.02 * np.random.default_rng(1).standard_normal((2000, DIMENSION)))
+        sample = np.concatenate([few, dense.astype(np.float32)])
+
+        lists = train(sample, 100, seed=3)
+
+        assert np.bincount(lists.assign(sample)).max() < 6 * len(sample) / 100
+
     @pytest.mark.parametrize("rows", [1, 2, 7, 30])
     def test_of_few_rows_there_are_fewer_lists(self, rows: int) -> None:
         sample = clustered(rows)
@@ -111,33 +119,8 @@ class TestAssignment:
         assert lists.assign(rows).tolist() == alone
 
 
-class TestStatistics:
-    def test_they_are_those_of_the_rows_in_each_list(self, lists: InvertedLists) -> None:
-        rows = clustered(3000, seed=4)
-        own = lists.assign(rows)
-        statistics = ListStatistics(len(lists), DIMENSION)
-        for first in range(0, len(rows), 700):
-            statistics.add(rows[first : first + 700], own[first : first + 700])
-
-        means, spreads = statistics.means(), statistics.spreads()
-
-        assert statistics.rows.sum() == len(rows)
-        for number in np.unique(own):
-            members = rows[own == number]
-            mean = members.mean(axis=0)
-            spread = np.sqrt(((members - mean) ** 2).sum(axis=1).mean())
-            np.testing.assert_allclose(means[number], mean, atol=1e-5)
-            np.testing.assert_allclose(spreads[number], spread, atol=1e-3)
-
-    def test_of_an_empty_list_the_mean_is_nothing(self) -> None:
-        statistics = ListStatistics(3, DIMENSION)
-        statistics.add(clustered(5), np.ones(5, np.int64))
-
-        assert not statistics.means()[[0, 2]].any()
-
-
 @pytest.mark.parametrize(
-    ("rows", "lists"), [(1, 4), (10_000, 400), (1_000_000, 4000), (407_314_954, MOST_LISTS)]
+    ("rows", "lists"), [(1, 4), (10_000, 512), (1_000_000, 4096), (407_314_954, MOST_LISTS)]
 )
 def test_lists_grow_with_the_root_of_the_rows(rows: int, lists: int) -> None:
     assert lists_for(rows) == lists

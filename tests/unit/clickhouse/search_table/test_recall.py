@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from laion.clickhouse.client import typed_errors
 from laion.clickhouse.ledger import TaskOrigin
 from laion.clickhouse.search_table import truth
+from laion.clickhouse.search_table.blocks import read_blocks
 from laion.clickhouse.search_table.build import begin_build, build_bucket, publish_build
 from laion.clickhouse.search_table.kinds.hnsw import HnswProfile
 from laion.clickhouse.search_table.lease import Builds, Holder
@@ -209,11 +210,12 @@ class TestTruth:
 
     def test_vectors_that_end_in_an_error_are_not_taken_for_all(self, base: Client) -> None:
         text = (
-            "SELECT number, throwIf(number = 300000) FROM numbers(400000) SETTINGS max_threads = 1"
+            "SELECT number AS id, [toFloat32(throwIf(number = 300000))] AS vector "
+            "FROM numbers(400000) SETTINGS max_threads = 1"
         )
 
         with pytest.raises(ClickHouseError), typed_errors("read vectors"):
-            list(truth.read_blocks(base, text))
+            list(read_blocks(base, text, 1))
 
     def test_only_buckets_that_changed_are_computed_again(
         self, client: Client, shard_directory: Path, tmp_path: Path
@@ -234,7 +236,7 @@ class TestTruth:
 
 
 class TestGate:
-    @pytest.mark.parametrize("kind", ["hnsw", "quantized"])
+    @pytest.mark.parametrize("kind", ["hnsw", "quantized", "ivf"])
     def test_an_empty_index_is_refused(
         self, client: Client, shard_directory: Path, tmp_path: Path, kind: str
     ) -> None:

@@ -47,6 +47,8 @@ PAIRS = pytest.mark.parametrize(
         ("quantized", "quantized"),
         ("exact", "quantized"),
         ("hnsw", "exact"),
+        ("quantized", "ivf"),
+        ("ivf", "hnsw"),
     ],
 )
 
@@ -139,6 +141,11 @@ def test_nothing_is_left_of_the_build_before(base: Client, first: str, second: s
         "exact": set(),
         "hnsw": {f"{TABLE}_search"},
         "quantized": {f"{TABLE}_search_{plan.build_id}_{vector}" for vector in ("image", "text")},
+        "ivf": {
+            f"{TABLE}_search_{plan.build_id}_{vector}{of}"
+            for vector in ("image", "text")
+            for of in ("", "_lists", "_totals", "_trained", "_assigned")
+        },
     }
     assert {row[0] for row in left} == own[second]
 

@@ -11,11 +11,11 @@ from clickhouse_connect.driver.client import Client
 
 from laion.clickhouse.derived import drop_derived
 from laion.clickhouse.ledger import Ledger
+from laion.clickhouse.schema import table_exists
 from laion.clickhouse.shards.publish import (
     is_already_published,
     publish_shard,
     read_contents,
-    table_exists,
     verify_staging,
 )
 from laion.convert import Rules

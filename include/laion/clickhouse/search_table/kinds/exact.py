@@ -38,7 +38,7 @@ class EveryRow(SearchProfile):
     def __str__(self) -> str:
         return "every row"
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, float]:
         return {}
 
     def settings(self) -> dict[str, Any]:
@@ -64,7 +64,8 @@ class Exact(Kind):
         if options.quantization != "auto":
             raise BadRequest(
                 f"index_quantization: the index_kind exact keeps no vectors of its own, and none "
-                f"as {options.quantization}; choose auto"
+                f"as {options.quantization}",
+                advice="choose auto",
             )
         search_cpu_s = rows * SEARCH_CPU_S * max(dimensions.values()) / 512
         needs = Estimate(memory_bytes=0, disk_bytes=0, build_cpu_s=0.0, search_cpu_s=search_cpu_s)

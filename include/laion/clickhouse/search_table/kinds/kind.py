@@ -24,7 +24,7 @@ class SearchProfile(ABC):
     """How thoroughly an index is searched; its text says so to people."""
 
     @abstractmethod
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, float]:
         """Return what `Kind.read_profile` makes it of again."""
 
     @abstractmethod
@@ -116,6 +116,10 @@ class Kind(ABC):
         Raises BadRequest for what it cannot build, IndexTooLarge.
         """
 
+    def most_buckets(self, rows: int, options: IndexOptions) -> int:
+        """Return how many partitions a table may have, to be searched well; options are decided."""
+        return options.buckets
+
     @abstractmethod
     def describe(self, options: IndexOptions) -> str:
         """Return the decided options in a few words."""
@@ -150,6 +154,9 @@ class Kind(ABC):
         self, client: Client, table: str, plan: BuildPlan, bucket: int, on_progress: OnProgress
     ) -> None:
         """Build the index of a filled bucket, or wait for a build that is running already."""
+
+    def complete(self, client: Client, table: str, plan: BuildPlan) -> None:  # noqa: B027
+        """Make what searches need beside the buckets, all of which are built. Can be repeated."""
 
     @abstractmethod
     def contents(self, client: Client, place: str, plan: BuildPlan, bucket: int) -> Contents:
@@ -193,8 +200,23 @@ class Kind(ABC):
         """Return the table whose columns a search returns."""
 
     @abstractmethod
-    def read_profile(self, knobs: Mapping[str, int]) -> SearchProfile:
+    def read_profile(self, knobs: Mapping[str, Any]) -> SearchProfile:
         """Return the profile that was stored; that to begin with when nothing was."""
+
+    def distinguish(
+        self,
+        client: Client,
+        narrow: str,
+        enough: SearchProfile,
+        own: Mapping[str, SearchProfile],
+        asked: Mapping[str, Sequence[Sequence[float]]],
+    ) -> SearchProfile | None:
+        """Return a profile by which easy queries take less than hard ones; None where none can.
+
+        `enough` is enough for all kinds of query, `own` for each kind alone; `asked` are queries of
+        each kind. `narrow` is the table of their vector.
+        """
+        return None
 
     @abstractmethod
     def nearest(

@@ -22,15 +22,17 @@ vectors are published, moves a vector of length 1 by some 1e-7, BFloat16 by some
 class Question:
     """What a search asks: `columns`, beside id and distance, of the rows nearest to `target`.
 
-    All are SQL. `conditions` are as `Kind.condition` makes them, or by `Kind.in_bucket`. `distinct`
-    says whether copies are left out: of rows with one URL, or with vectors that are the same but
-    for noise, the nearest only; empty: they are not.
+    All are SQL. `conditions` are as `Kind.condition` makes them; `within` are conditions by
+    `Kind.in_bucket`, of the part of the rows that is looked at. `distinct` says whether copies are
+    left out: of rows with one URL, or with vectors that are the same but for noise, the nearest
+    only; empty: they are not.
     """
 
     vector: str
     target: str
     columns: Sequence[str] = ()
     conditions: Sequence[str] = ()
+    within: Sequence[str] = ()
     limit: str = "{limit:UInt32}"
     distinct: str = ""
 
@@ -54,7 +56,8 @@ class Question:
     @property
     def where(self) -> str:
         """The clause of the conditions; a comment where there are none."""
-        return f"WHERE {' AND '.join(self.conditions)}" if self.conditions else "-- every row"
+        conditions = [*self.conditions, *self.within]
+        return f"WHERE {' AND '.join(conditions)}" if conditions else "-- every row"
 
     def statement(self, nearest: str, *, shown_from: str, settings: str) -> str:
         """Return the statement around the SELECT that finds the nearest rows.

@@ -1,5 +1,5 @@
 -- What a search by one vector reads: the codes of every row, the vectors of a shortlist, and what is filtered by.
-CREATE TABLE IF NOT EXISTS $narrow $on_cluster
+CREATE TABLE IF NOT EXISTS $name $on_cluster
 (
     id Int64,
     shard UInt16,

@@ -63,7 +63,7 @@ class HnswProfile(SearchProfile):
         rescored = f", rescoring ×{self.multiplier}" if self.multiplier else ""
         return f"ef {self.ef}{rescored}"
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, float]:
         return asdict(self)
 
     def settings(self) -> dict[str, Any]:
@@ -222,7 +222,7 @@ class Hnsw(Kind):
         if (comment := table_comment(client, name)) is not None:
             plan_of(name, comment)
 
-    def read_profile(self, knobs: Mapping[str, int]) -> HnswProfile:
+    def read_profile(self, knobs: Mapping[str, Any]) -> HnswProfile:
         return HnswProfile(**knobs)
 
     def nearest(

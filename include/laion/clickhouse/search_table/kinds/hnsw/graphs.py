@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from laion.clickhouse.client import Client, typed_errors
+from laion.clickhouse.client import Client, read_rows, typed_errors
 from laion.clickhouse.identifiers import quote_identifier, vector_suffix
 from laion.clickhouse.search_table.kinds.kind import OnProgress
 from laion.clickhouse.statements import statement
@@ -69,12 +69,12 @@ def build_graphs(
         )
     poll_s, told, share = POLL_S, time.monotonic(), 0.0
     while running := _mutations(client, table, bucket):
-        for mutation, _, failure in running:
-            if failure:
-                _kill_mutation(client, table, mutation)
+        for mutation in running:
+            if mutation.failure:
+                _kill_mutation(client, table, mutation.mutation_id)
                 raise IndexBuildFailed(
                     f"{table}: the index of bucket {bucket} cannot be built; the search table in "
-                    f"use stays. ClickHouse says: {failure}"
+                    f"use stays. ClickHouse says: {mutation.failure}"
                 )
         if time.monotonic() - told >= PROGRESS_EVERY_S:
             told = time.monotonic()
@@ -89,8 +89,8 @@ def build_graphs(
 
 def stop_building(client: Client, table: str, bucket: int) -> None:
     """End builds of the partition's indexes that still run in the server."""
-    for mutation, _, _ in _mutations(client, table, bucket):
-        _kill_mutation(client, table, mutation)
+    for mutation in _mutations(client, table, bucket):
+        _kill_mutation(client, table, mutation.mutation_id)
 
 
 def count_parts(client: Client, table: str, bucket: int) -> Parts:
@@ -104,18 +104,21 @@ def count_parts(client: Client, table: str, bucket: int) -> Parts:
 
 def _read_progress(client: Client, table: str, bucket: int) -> tuple[float, float]:
     """Return the share built, from 0 to 1, and for how many seconds."""
-    parameters = {"table": table, "bucket": bucket}
-    rows = client.query(statement("hnsw/progress"), parameters=parameters).result_rows
-    return rows[0][0], rows[0][1]
+    (row,) = read_rows(client, "hnsw/progress", table=table, bucket=bucket)
+    return row["share"], row["seconds"]
 
 
-def _mutations(client: Client, table: str, bucket: int) -> list[tuple[str, int, str]]:
-    """Return (id, parts to do, why it failed) of the partition's unfinished mutations."""
-    parameters = {"table": table, "bucket": bucket}
-    return [
-        tuple(r)
-        for r in client.query(statement("hnsw/mutations"), parameters=parameters).result_rows
-    ]
+@dataclass(frozen=True)
+class _Mutation:
+    """An unfinished mutation of a partition, and why it failed, if it did."""
+
+    mutation_id: str
+    failure: str
+
+
+def _mutations(client: Client, table: str, bucket: int) -> list[_Mutation]:
+    rows = read_rows(client, "hnsw/mutations", table=table, bucket=bucket)
+    return [_Mutation(**row) for row in rows]
 
 
 def _kill_mutation(client: Client, table: str, mutation: str) -> None:

@@ -45,8 +45,9 @@ def check_options(options: IndexOptions) -> None:
     for given in (options.metric, options.quantization):
         if given.lower() in GONE_INDEXES:
             raise BadRequest(
-                f"{GONE_INDEXES[given.lower()]}; the index of today is vector_similarity "
-                "(HNSW). docs/search.md maps the old options to its own."
+                GONE_INDEXES[given.lower()],
+                advice="the index of today is vector_similarity (HNSW). docs/search.md maps the "
+                "old options to its own.",
             )
     if options.metric not in OFFER.metrics:
         raise BadRequest(f"index_metric: {options.metric!r} is none of {', '.join(OFFER.metrics)}")
@@ -58,7 +59,8 @@ def check_options(options: IndexOptions) -> None:
     if options.quantization == "b1" and options.metric != "cosineDistance":
         raise BadRequest(
             f"index_quantization: ClickHouse builds b1 for cosineDistance only, not for "
-            f"{options.metric}; choose another quantization, such as auto, or cosineDistance"
+            f"{options.metric}",
+            advice="choose another quantization, such as auto, or cosineDistance",
         )
 
 
@@ -117,7 +119,8 @@ def plan_graphs(
     raise IndexTooLarge(
         f"the vector indexes of {rows:,} rows × {_shape(sizes)} do not fit: {'; '.join(tried)}; "
         f"the server has {format_gb(server.memory_bytes or 0)}, of which indexes may take "
-        f"{format_gb(room or 0)}. {_way_out(sizes, asked, room)}"
+        f"{format_gb(room or 0)}",
+        advice=_way_out(sizes, asked, room),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ Vectors = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 
 LISTS_PER_ROOT = 4
-"""So many lists times the square root of the rows."""
+"""About so many lists times the square root of the rows."""
 MOST_LISTS = 65_536
 LEAST_ROWS_PER_LIST = 4
 """Of the sample: of fewer, a mean says little."""
@@ -32,9 +33,13 @@ BLOCK = 16_384
 """Rows compared at once."""
 
 
+LARGEST_LIST = 4
+"""Times the mean size; in training, larger ones are split."""
+
+
 def lists_for(rows: int, most: int = MOST_LISTS) -> int:
-    """Return how many lists suit a table."""
-    return max(1, min(most, round(LISTS_PER_ROOT * math.sqrt(rows))))
+    """Return how many lists suit a table: a power of two, which seldom changes."""
+    return min(most, 1 << max(0, round(math.log2(LISTS_PER_ROOT * math.sqrt(max(1, rows))))))
 
 
 def sample_rows_for(lists: int, dimension: int) -> int:
@@ -46,13 +51,20 @@ def sample_rows_for(lists: int, dimension: int) -> int:
 class InvertedLists:
     """Centroids in groups.
 
-    `groups` is of shape (groups, dimension), `centroids` of shape (lists, dimension); those of
-    group g are `centroids[starts[g] : starts[g + 1]]`, which is not empty.
+    `centroids` is of shape (lists, dimension); those of group g are
+    `centroids[starts[g] : starts[g + 1]]`, which is not empty.
     """
 
-    groups: Vectors
     centroids: Vectors
     starts: Numbers
+
+    @cached_property
+    def groups(self) -> Vectors:
+        """The mean of each group's centroids, of shape (groups, dimension)."""
+        sizes = np.diff(self.starts).astype(np.float32)
+        means: Vectors = np.add.reduceat(self.centroids, self.starts[:-1], axis=0)
+        means /= sizes[:, None]
+        return means
 
     def __len__(self) -> int:
         return len(self.centroids)
@@ -95,20 +107,30 @@ def train(sample: Vectors, lists: int, *, seed: int) -> InvertedLists:
     """
     random = np.random.default_rng(seed)
     lists = max(1, min(lists, len(sample) // LEAST_ROWS_PER_LIST))
-    groups = k_means(sample, round(math.sqrt(lists)), random)
-    own = nearest(sample, groups)
-    sizes = np.bincount(own, minlength=len(groups))
-    groups, sizes = groups[sizes > 0], sizes[sizes > 0]
-    own = nearest(sample, groups)
+    own = nearest(sample, k_means(sample, round(math.sqrt(lists)), random))
     centroids = []
-    for group in range(len(groups)):
+    for group in np.unique(own).tolist():
         rows = sample[own == group]
         wanted = round(lists * len(rows) / len(sample))
-        centroids.append(
-            k_means(rows, max(1, min(wanted, len(rows) // LEAST_ROWS_PER_LIST)), random)
-        )
+        some = k_means(rows, max(1, min(wanted, len(rows) // LEAST_ROWS_PER_LIST)), random)
+        centroids.append(_split(some, rows, len(sample) / lists, random))
     starts = np.concatenate([[0], np.cumsum([len(some) for some in centroids])])
-    return InvertedLists(groups, np.concatenate(centroids), starts)
+    return InvertedLists(np.concatenate(centroids), starts)
+
+
+def _split(
+    centroids: Vectors, rows: Vectors, mean_size: float, random: np.random.Generator
+) -> Vectors:
+    """Return the centroids of rows, with several in the place of one that has far too many rows."""
+    own = nearest(rows, centroids)
+    sizes = np.bincount(own, minlength=len(centroids))
+    parts = []
+    for number, size in enumerate(sizes.tolist()):
+        if size <= LARGEST_LIST * mean_size:
+            parts.append(centroids[number : number + 1])
+        else:
+            parts.append(k_means(rows[own == number], round(size / mean_size), random))
+    return np.concatenate(parts)
 
 
 def k_means(rows: Vectors, count: int, random: np.random.Generator) -> Vectors:
@@ -137,40 +159,13 @@ def nearest(rows: Vectors, centroids: Vectors) -> Numbers:
     return found
 
 
-class ListStatistics:
-    """Of every list how many rows it has, their mean, and how far they are from it.
-
-    A mean is not brought to length 1: where rows lie apart it is short.
-    """
-
-    def __init__(self, lists: int, dimension: int) -> None:
-        self.rows = np.zeros(lists, np.int64)
-        self._sums = np.zeros((lists, dimension))
-
-    def add(self, rows: Vectors, lists: Numbers) -> None:
-        """Count rows in."""
-        self.rows += np.bincount(lists, minlength=len(self.rows))
-        self._sums += _sums(rows, lists, len(self.rows))
-
-    def means(self) -> Vectors:
-        """Return the mean of each list, float32 of shape (lists, dimension); zero where empty."""
-        means: Vectors = (self._sums / np.maximum(self.rows, 1)[:, None]).astype(np.float32)
-        return means
-
-    def spreads(self) -> Vectors:
-        """Return the root of the mean squared distance of each list's rows from their mean."""
-        squares = np.einsum("ij,ij->i", self._sums, self._sums) / np.maximum(self.rows, 1) ** 2
-        spreads: Vectors = np.sqrt(np.maximum(0, 1 - squares)).astype(np.float32)
-        return spreads
-
-
 def _sums(rows: Vectors, own: Numbers, count: int) -> Vectors:
     """Return the sum of the rows of each of `count` clusters."""
     sums = np.zeros((count, rows.shape[1]), np.float32)
-    order = np.argsort(own, kind="stable")
-    there, first = np.unique(own[order], return_index=True)
-    if len(there):
-        sums[there] = np.add.reduceat(rows[order], first, axis=0)
+    for block in _blocks(len(rows)):
+        order = np.argsort(own[block], kind="stable")
+        there, first = np.unique(own[block][order], return_index=True)
+        sums[there] += np.add.reduceat(rows[block][order], first, axis=0)
     return sums
 
 

@@ -1,0 +1,5 @@
+(
+    SELECT count()
+    FROM $narrow
+    WHERE list IN (SELECT arrayJoin(laion_first)) $and
+)
