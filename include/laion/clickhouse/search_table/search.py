@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from clickhouse_connect.driver.query import QueryResult
 
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier, quote_string
+from laion.clickhouse.schema import column_types
 from laion.clickhouse.search_table.filters import (
     KNOWN,
     Filters,
@@ -168,6 +170,12 @@ class _Search:
             seconds += result.seconds
         return replace(result, seconds=seconds)
 
+    @cached_property
+    def shown(self) -> list[str]:
+        """The columns that results have: of those of this release, what the table has."""
+        existing = column_types(self.client, self.table)
+        return [name for name in SHOWN_NAMES if name in existing]
+
     def _ask_view(self, plan: BuildPlan, view: str, arguments: Mapping[str, Any]) -> SearchResult:
         given = [f"q = {self.target.expression}", "k = {limit:UInt32}"]
         given += ["distinct = true"] if self.distinct else []
@@ -176,7 +184,7 @@ class _Search:
             given += [f"{name} = NULL" for name in KNOWN if name not in arguments]
             given += [] if self.distinct else ["distinct = NULL"]
         sql = (
-            f"SELECT id, distance, {', '.join(SHOWN_NAMES)}\n"
+            f"SELECT id, distance, {', '.join(self.shown)}\n"
             f"FROM {quote_identifier(view)}({', '.join(given)})"
         )
         return self._result(sql, arguments, is_exact=kind_of(plan.options).is_live)
@@ -191,7 +199,7 @@ class _Search:
         question = Question(
             self.column,
             self.target.expression,
-            SHOWN_NAMES,
+            self.shown,
             conditions(self.filters, lambda own, test: kind.condition(self.table, own, test)),
             distinct="true" if self.distinct else "",
         )

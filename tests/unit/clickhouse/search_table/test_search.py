@@ -11,6 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from laion.clickhouse.client import insert_rows
 from laion.clickhouse.schema import ensure_base_table, ensure_ledger
+from laion.clickhouse.search_table import search as search_module
 from laion.clickhouse.search_table.filters import Filters
 from laion.clickhouse.search_table.kinds.hnsw import HnswProfile
 from laion.clickhouse.search_table.plan import IndexOptions
@@ -154,6 +155,18 @@ def test_a_hit_tells_what_the_row_is(searched: Client, source: Path) -> None:
     columns = "url, caption, NSFW, similarity, LICENSE, width, height"
     found = searched.query(f"SELECT {columns} FROM {TABLE} WHERE id = {hit.id}")
     assert [hit.values] == list(found.named_results())
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_table_of_an_earlier_release_is_searched_before_it_has_a_new_column(
+    searched: Client, monkeypatch: pytest.MonkeyPatch, exact: bool
+) -> None:
+    names = (*search_module.SHOWN_NAMES, "of_a_later_release")
+    monkeypatch.setattr(search_module, "SHOWN_NAMES", names)
+
+    hits = search(searched, TABLE, Target.vector([0.25] * DIMENSION), limit=2, exact=exact).hits
+
+    assert [tuple(hit.values) for hit in hits] == [names[:-1]] * 2
 
 
 def test_a_filter_that_does_not_exist_is_refused(searched: Client) -> None:
