@@ -197,6 +197,20 @@ def _compare_buckets(client: Client, table: str, plan: BuildPlan | None) -> Iter
         yield Finding("index", Outcome.FOUND, text, remedy)
 
 
+def check_drift(client: Client, table: str) -> list[Finding]:
+    """Look whether the rows have become unlike those that the index in use was made by."""
+    plan = read_in_use(client, table)
+    if plan is None:
+        raise Skipped("there is no index")
+    first = Builds(client, table, TaskOrigin("", "")).buckets(plan.root).values()
+    known = {held.shard for bucket in first for held in bucket.shards}
+    remedy = f"{_rebuild(table, plan)} and rebuild_index on"
+    return [
+        Finding("drift", Outcome.FOUND, found, remedy)
+        for found in kind_of(plan.options).drift(client, table, plan, known)
+    ]
+
+
 def check_hashes(client: Client, table: str, night: int) -> list[Finding]:
     """Hash one thirtieth of the shards and compare with the hash at their publication.
 

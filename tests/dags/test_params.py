@@ -84,6 +84,17 @@ def test_the_defaults_make_a_request_for_the_whole_sample(laion_ingest: DAG) -> 
     assert (request.index_quantization, request.recall_target) == ("auto", 0.95)
 
 
+def test_inverted_lists_may_be_asked_for(laion_ingest: DAG) -> None:
+    params = {**laion_ingest.params.dump(), "index_kind": "ivf"}
+
+    asked = IngestRequest.from_params({**params, "index_lists": 262_144}).index_options(5)
+    default = IngestRequest.from_params(params).index_options(5)
+
+    assert asked is not None
+    assert default is not None
+    assert (asked.parameters, default.parameters) == ({"lists": 262_144}, {})
+
+
 class TestConf:
     @pytest.mark.parametrize("conf", [None, {}, {"shards": "0", "table": None}])
     def test_known_params_are_taken(self, conf: dict[str, object] | None) -> None:

@@ -22,6 +22,7 @@ from laion.monitor import (
     Skipped,
     check_counts,
     check_disks,
+    check_drift,
     check_hashes,
     check_index,
     check_leftovers,
@@ -95,6 +96,7 @@ def table_checks(client: Client, table: str, dataset: str) -> dict[str, Check]:
         "runs": lambda: check_runs(client, table, 3600 * settings.deadline_hours),
         "hashes": lambda: check_hashes(client, table, night),
         "index": lambda: check_index(client, table),
+        "drift": lambda: check_drift(client, table),
         "recall": lambda: check_recall(
             client, table, queries=settings.recall_queries, budget=settings.recall_budget
         ),

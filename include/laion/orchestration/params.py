@@ -11,6 +11,8 @@ from airflow.sdk import Param
 
 from laion.clickhouse.search_table.kinds import (
     AUTO,
+    MOST_LISTS,
+    MOST_LISTS_OF_AUTO,
     offered_kinds,
     offered_metrics,
     offered_quantizations,
@@ -104,6 +106,22 @@ def ingest_params() -> dict[str, Param]:
             title="Index quantization",
             description="How vectors are kept inside the index. 'auto' is "
             f"{summarize_auto_quantization()}.",
+        ),
+        "index_lists": Param(
+            0,
+            type="integer",
+            minimum=0,
+            maximum=MOST_LISTS,
+            title="Inverted lists",
+            description="How many a search table of kind 'ivf' has of each vector. 0: about four "
+            f"times the square root of the rows, {MOST_LISTS_OF_AUTO:,} at most.",
+        ),
+        "rebuild_index": Param(
+            False,
+            type="boolean",
+            title="Rebuild the search table",
+            description="Build all of it, and train inverted lists again. Else partitions whose "
+            "shards have not changed come from the one in use.",
         ),
         "recall_target": Param(
             0.95,
@@ -258,6 +276,8 @@ class IngestRequest:
     index_kind: str
     index_metric: str
     index_quantization: str
+    index_lists: int
+    rebuild_index: bool
     recall_target: float
     deploy_udfs: bool
     tolerate_failed_shards: int
@@ -282,5 +302,6 @@ class IngestRequest:
             metric=self.index_metric,
             quantization=self.index_quantization,
             kind=self.index_kind,
+            parameters={"lists": self.index_lists} if self.index_lists else {},
             buckets=buckets,
         )

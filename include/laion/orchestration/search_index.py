@@ -48,7 +48,9 @@ def plan() -> list[int]:
     with _builds() as (builds, request):
         options = request.index_options(settings.search_buckets)
         assert options is not None
-        begun = begin_build(builds, options, settings.clickhouse_memory)
+        begun = begin_build(
+            builds, options, settings.clickhouse_memory, takes_over=not request.rebuild_index
+        )
     if isinstance(begun, Holder):
         log.info("Waiting: run %s is building this search table.", begun.run_id)
         later = datetime.now(UTC) + timedelta(seconds=WAIT_FOR_BUILD_S)

@@ -70,10 +70,11 @@ def build_search(
     table: str = TABLE,
     origin: TaskOrigin = ORIGIN,
     target: float = 0.0,
+    takes_over: bool = True,
 ) -> BuildPlan:
     """Build, measure and publish the search table, as the tasks of a run do."""
     builds = Builds(client, table, origin)
-    begun = begin_build(builds, options)
+    begun = begin_build(builds, options, takes_over=takes_over)
     assert not isinstance(begun, Holder), begun
     plan, buckets = begun
     for bucket in buckets:

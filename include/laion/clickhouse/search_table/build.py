@@ -41,13 +41,17 @@ Sources = dict[int, tuple[HeldShard, ...]]
 
 
 def begin_build(
-    builds: Builds, options: IndexOptions, memory_bytes: int | None = None
+    builds: Builds,
+    options: IndexOptions,
+    memory_bytes: int | None = None,
+    *,
+    takes_over: bool = True,
 ) -> tuple[BuildPlan, list[int]] | Holder:
     """Create the table under construction and return its plan and the buckets to build.
 
     Buckets that have not changed since the search table in use was built come from there, index
-    and all. A build of this run that was interrupted goes on. While another run builds, returns
-    that one instead.
+    and all, if it `takes_over`. A build of this run that was interrupted goes on. While another run
+    builds, returns that one instead.
 
     Raises ServerTooOld, BadRequest, IndexTooLarge, TableMismatch, SearchTableInUse,
     IndexBuildFailed.
@@ -63,6 +67,9 @@ def begin_build(
     if not rows:
         raise IndexBuildFailed(f"table {table!r} has no rows; load at least one shard first")
     in_use = read_in_use(client, table)
+    if in_use is not None and takes_over and not options.parameters:
+        parameters = kind_of(in_use.options).kept_parameters(rows, in_use.options)
+        options = replace(options, parameters=parameters)
     sized = plan_index(rows, vectors, options, server, in_use.options.kind if in_use else "")
     log.info("%s", format_plan(sized, rows, server.threads))
     kind = kind_of(sized.options)
@@ -91,7 +98,9 @@ def begin_build(
     holder = builds.claim(own.build_id if own and goes_on else "")
     if not builds.is_own(holder):
         return holder
-    alike = in_use if in_use is not None and in_use.layout == plan.layout else None
+    alike = in_use
+    if in_use is None or not takes_over or in_use.layout != plan.layout:
+        alike = None
     if alike is not None and not kind.has_same_columns(client, table, alike):
         alike = None
     root = alike.root if alike else holder.build_id

@@ -25,6 +25,7 @@ from laion.clickhouse.search_table.plan import BuildPlan, IndexOptions
 from laion.clickhouse.search_table.search import Target, search
 from laion.clickhouse.search_table.sizing import plan_index
 from laion.clickhouse.server import ServerFacts
+from laion.monitor import check_drift
 from laion.vectors import clip_dimensions
 from tests.shard_files import DIMENSION, write_little_shard
 from tests.unit.clickhouse.shard_steps import TABLE, build_search, make_tables, publish_files
@@ -100,16 +101,18 @@ class TestLists:
             members.setdefault(own, []).append(vector)
 
         known = searched.query(
-            f"SELECT list, rows, mean, spread FROM {name}_lists ORDER BY list"
+            f"SELECT list, rows, near FROM {name}_lists ORDER BY list"
         ).result_rows
 
         assert [own for own, *_ in known] == sorted(members)
-        for own, count, mean, spread in known:
+        for own, count, near in known:
+            mean, spread, rest = near[:DIMENSION], near[DIMENSION], near[DIMENSION + 1 :]
             vectors = np.array(members[own])
             assert count == len(vectors)
             np.testing.assert_allclose(mean, vectors.mean(axis=0), atol=0.01)
             far = np.sqrt(((vectors - vectors.mean(axis=0)) ** 2).sum(axis=1).mean())
             assert spread == pytest.approx(far, abs=0.02)
+            assert not any(rest)
 
     def test_the_same_rows_give_the_same_lists(self, base: Client) -> None:
         found = []
@@ -135,6 +138,27 @@ class TestLists:
         assert before is not None
         assert after is not None
         np.testing.assert_array_equal(after.centroids, before.centroids)
+
+    def test_as_many_as_were_asked_for_are_kept(self, base: Client) -> None:
+        build_search(base, replace(OPTIONS, parameters={"lists": 100}))
+        before = plan_in_use(base)
+
+        _, plan, to_build = begin(base)
+
+        assert (plan.root, plan.options) == (before.root, before.options)
+        assert to_build == []
+
+    def test_on_request_everything_is_built_and_trained_again(self, base: Client) -> None:
+        build_search(base, OPTIONS)
+        before = plan_in_use(base)
+
+        builds = Builds(base, TABLE, TaskOrigin("laion_ingest", "next"))
+        begun = begin_build(builds, OPTIONS, takes_over=False)
+
+        assert not isinstance(begun, Holder)
+        plan, to_build = begun
+        assert plan.root == plan.build_id != before.root
+        assert to_build == list(plan.buckets)
 
     def test_once_they_are_trained_again_every_row_is_assigned_again(self, base: Client) -> None:
         build_search(base, OPTIONS)
@@ -294,12 +318,50 @@ class TestSearch:
         assert all(caption in hit.values["caption"] for hit in found.hits)
 
 
-@pytest.mark.parametrize(("rows", "buckets"), [(10_000, 5), (1_000_000, 5), (407_314_954, 4)])
-def test_the_more_lists_are_read_the_fewer_partitions_there_are(rows: int, buckets: int) -> None:
-    server = ServerFacts("26.9.2.1", 64 * 10**9, None, 16, "enable_quantized_codec")
-    sized = plan_index(rows, clip_dimensions(512), replace(OPTIONS, buckets=5), server)
+class TestDrift:
+    """What the monitor says when rows come that the lists were not trained for."""
 
-    most = kind_of(sized.options).most_buckets(rows, sized.options)
+    def test_more_of_the_same_is_none(self, base: Client, tmp_path: Path) -> None:
+        build_search(base, OPTIONS)
+        write_little_shard(tmp_path, 3, ROWS)
+        publish_files(base, tmp_path, 3, tmp_path)
+        build_search(base, OPTIONS)
+
+        assert check_drift(base, TABLE) == []
+
+    def test_rows_of_another_kind_are_found_and_training_again_ends_it(self, base: Client) -> None:
+        build_search(base, OPTIONS)
+        root = plan_in_use(base).root
+        random = np.random.default_rng(4)
+        alike = random.normal(0, 0.01, (2000, DIMENSION)) - np.eye(DIMENSION)[0]
+        scattered = random.normal(0, 1, (2000, DIMENSION))
+        rows = zip(range(3 * 10**8, 3 * 10**8 + 2000), alike, scattered, strict=True)
+        base.insert(
+            TABLE,
+            [[number, 3, image.tolist(), text.tolist()] for number, image, text in rows],
+            column_names=["id", "shard", "image_embedding", "text_embedding"],
+        )
+        build_search(base, OPTIONS)
+        assert plan_in_use(base).root == root
+
+        findings = check_drift(base, TABLE)
+
+        texts = [finding.summary for finding in findings]
+        assert any(re.match("image_embedding: .* lists have grown", text) for text in texts), texts
+        assert any("text_embedding: rows of shards 3 are farther" in text for text in texts), texts
+        assert all("rebuild_index on" in finding.remedy for finding in findings)
+        build_search(base, OPTIONS, takes_over=False)
+        assert plan_in_use(base).root != root
+        assert check_drift(base, TABLE) == []
+
+
+@pytest.mark.parametrize(("rows", "buckets"), [(1_000_000, 1), (10_000_000, 4), (407_314_954, 4)])
+def test_partitions_are_as_few_as_lists_need(rows: int, buckets: int) -> None:
+    server = ServerFacts("26.9.2.1", 64 * 10**9, None, 16, "enable_quantized_codec")
+    options = IndexOptions(kind="ivf", quantization="auto")
+    sized = plan_index(rows, clip_dimensions(512), options, server)
+
+    most = kind_of(sized.options).most_buckets(rows, options=sized.options)
 
     assert min(5, most) == buckets
 

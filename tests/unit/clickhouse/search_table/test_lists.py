@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from laion.clickhouse.search_table.kinds import MOST_LISTS, MOST_LISTS_OF_AUTO
 from laion.clickhouse.search_table.kinds.ivf.lists import (
-    MOST_LISTS,
     InvertedLists,
     Vectors,
     lists_for,
@@ -88,7 +88,7 @@ class TestTraining:
 
         lists = train(sample, 200, seed=3)
 
-        assert 1 <= len(lists) <= max(1, rows // 4)
+        assert 1 <= len(lists) <= max(1, rows // 2)
         assert lists.assign(sample).max() < len(lists)
 
     def test_rows_that_are_all_the_same_are_in_one_list_at_least(self) -> None:
@@ -120,10 +120,26 @@ class TestAssignment:
 
 
 @pytest.mark.parametrize(
-    ("rows", "lists"), [(1, 4), (10_000, 512), (1_000_000, 4096), (407_314_954, MOST_LISTS)]
+    ("rows", "lists"),
+    [(1, 4), (10_000, 512), (1_000_000, 4096), (407_314_954, MOST_LISTS_OF_AUTO)],
 )
 def test_lists_grow_with_the_root_of_the_rows(rows: int, lists: int) -> None:
     assert lists_for(rows) == lists
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept", "lists"),
+    [
+        (1_000_000, 4096, 4096),
+        (4_000_000, 4096, 4096),
+        (4_300_000, 4096, 8192),
+        (1_000, 4096, 4096),
+        (407_314_954, MOST_LISTS, MOST_LISTS),
+        (407_314_954, 16_384, MOST_LISTS_OF_AUTO),
+    ],
+)
+def test_lists_are_kept_until_there_are_far_too_few(rows: int, kept: int, lists: int) -> None:
+    assert lists_for(rows, kept) == lists
 
 
 def test_a_sample_stays_within_its_bytes() -> None:

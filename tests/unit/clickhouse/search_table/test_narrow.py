@@ -275,7 +275,8 @@ class TestBuild:
         server = EmbeddedServer(tmp_path / "server")
         with server, server.client() as client:
             load(client, tmp_path, tmp_path)
-            build_search(client, options, target=0.95)
+            # BFloat16 moves rows that are nearly equally far: more cannot be relied on.
+            build_search(client, options, target=0.8)
             before = search(client, TABLE, Target.vector(vector), limit=10)
         with server, server.client() as client:
             after = search(client, TABLE, Target.vector(vector), limit=10)

@@ -34,6 +34,8 @@ AUTO = "auto"
 """Stands for the kind that `laion.clickhouse.search_table.choose` chooses."""
 METRICS = ("cosineDistance", "L2Distance")
 CODES = ("turboquant", "rabitq", "int8")
+MOST_LISTS, MOST_LISTS_OF_AUTO = 262_144, 65_536
+"""Inverted lists of a vector: what may be asked for, and what tables get by themselves."""
 AUTO_CODE = "'turboquant', or 'int8' where 8 does not divide a dimension"
 CODEC = (
     "needs no memory, and an experimental codec of ClickHouse 26.7 or later, on which searches "

@@ -7,7 +7,7 @@ A kind is a subclass of `Kind` in a module of its own, with its SQL in `sql/<nam
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -115,6 +115,13 @@ class Kind(ABC):
 
         Raises BadRequest for what it cannot build, IndexTooLarge.
         """
+
+    def kept_parameters(self, rows: int, in_use: IndexOptions) -> Mapping[str, int]:
+        """Return the parameters of the table in use that still suit a table of so many rows.
+
+        A build takes them where none are asked for.
+        """
+        return {}
 
     def most_buckets(self, rows: int, options: IndexOptions) -> int:
         """Return how many partitions a table may have, to be searched well; options are decided."""
@@ -254,6 +261,15 @@ class Kind(ABC):
     @abstractmethod
     def is_used(self, explained: Sequence[str], vector: str) -> bool:
         """Return whether `EXPLAIN indexes = 1` of a search for ids shows that its index is used."""
+
+    def drift(
+        self, client: Client, table: str, plan: BuildPlan, known: Collection[int]
+    ) -> Iterable[str]:
+        """Return by what the rows have become unlike those of the shards `known`.
+
+        By these the index was made; it would serve the others better if it was made again.
+        """
+        return ()
 
     @abstractmethod
     def check(self, table: str, plan: BuildPlan, rows: int) -> str:

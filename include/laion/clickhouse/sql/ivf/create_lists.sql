@@ -1,12 +1,18 @@
--- By what a search chooses lists: the mean of a list's rows, not of length 1, and how far they are from it.
+-- By what a search ranks lists, and how many rows each has.
 CREATE TABLE IF NOT EXISTS $name $on_cluster
 (
     list UInt32,
     `rows` UInt64,
-    mean Array(BFloat16),
-    spread Float32 COMMENT 'The root of the mean squared distance of rows from their mean.'
+    near Array(BFloat16) CODEC(Quantized('turboquant', $dimension))
+        COMMENT 'The mean of the rows, not of length 1; how far they are from it, as the root of the mean square; zeros.'
 )
 ENGINE = $engine
 ORDER BY list
-SETTINGS index_granularity = 8192 $placement
+SETTINGS
+    -- The best by their codes are compared by their vectors: few others should be read with them. With 1, codes take
+    -- longer.
+    index_granularity = 4,
+    -- Codes are a stream of their own in wide parts only.
+    min_bytes_for_wide_part = 0
+    $placement
 COMMENT $comment

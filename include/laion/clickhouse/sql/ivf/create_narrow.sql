@@ -12,10 +12,10 @@ PARTITION BY intDiv(shard, $shards_per_bucket)
 ORDER BY (list, id)
 SETTINGS
     -- Lists are read by whole granules, and a shortlist's vectors by whole blocks.
-    index_granularity = 32,
+    index_granularity = 16,
     index_granularity_bytes = 0,
-    min_compress_block_size = 32768,
-    max_compress_block_size = 32768,
+    min_compress_block_size = 16384,
+    max_compress_block_size = 16384,
     -- Codes are a stream of their own in wide parts only.
     min_bytes_for_wide_part = 0
     $placement

@@ -1,9 +1,9 @@
-INSERT INTO $lists (list, rows, mean, spread)
+INSERT INTO $lists (list, rows, near)
 SELECT
     list,
     held AS rows,
-    mean::Array(Float32)::Array(BFloat16),
-    sqrt(greatest(0, mean_square - arraySum(x -> x * x, mean)))
+    -- Rows are of length 1, and so is this.
+    arrayConcat(mean, [sqrt(greatest(0, mean_square - arraySum(x -> x * x, mean)))], $zeros)::Array(Float32)::Array(BFloat16)
 FROM
 (
     SELECT

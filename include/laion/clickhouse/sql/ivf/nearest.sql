@@ -3,28 +3,21 @@
 -- factor, the vectors.
 WITH
     $target AS laion_target,
+    -- A list may be near by its mean, or because its rows lie far apart.
+    arrayConcat(L2Normalize(laion_target), $spread_weights)::Array(Float32) AS laion_ranked_by,
     (
-        SELECT (groupArray(list), groupArray(rows), max(score))
+        SELECT (groupArray(list), groupArray(rows), 1 - min(distance))
         FROM
         (
-            -- A list may be near by its mean, or because its rows lie far apart.
-            SELECT
-                list,
-                rows,
-                dotProduct(mean, L2Normalize(laion_target)::Array(BFloat16)) + $spread_weight * spread AS score
+            SELECT list, rows, cosineDistance(near, laion_ranked_by) AS distance
             FROM $lists
-            ORDER BY score DESC
+            ORDER BY distance
+            LIMIT $most
         )
+        SETTINGS vector_search_use_quantized_codes = 1, vector_search_index_fetch_multiplier = $multiplier
     ) AS laion_lists,
     $wanted AS laion_wanted,
-    arraySlice(laion_lists.1, 1, laion_wanted) AS laion_first,
-    arraySum(arraySlice(laion_lists.2, 1, laion_wanted)) AS laion_first_rows,
-    $passing AS laion_passing,
-    if(
-        laion_passing < $candidates,
-        laion_lists.1,
-        arraySlice(laion_lists.1, 1, toUInt32(least(1e9, ceil(laion_wanted * laion_first_rows / greatest(laion_passing, 1)))))
-    ) AS laion_read
+    $read AS laion_read
 SELECT $columns, cosineDistance($vector, laion_target) AS distance
 FROM $narrow
 WHERE list IN (SELECT arrayJoin(laion_read)) $and

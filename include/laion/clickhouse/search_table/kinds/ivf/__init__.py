@@ -8,7 +8,7 @@ nothing in memory but what says where a list begins.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,9 +18,19 @@ import numpy.typing as npt
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table, vector_suffix
 from laion.clickhouse.ledger.shard_facts import shards_to_index
-from laion.clickhouse.search_table.kinds.ivf.assignment import assign_shard, has_rows, unassigned
+from laion.clickhouse.search_table.kinds.ivf.assignment import (
+    assign_shard,
+    drift,
+    has_rows,
+    unassigned,
+)
 from laion.clickhouse.search_table.kinds.ivf.lists import lists_for
-from laion.clickhouse.search_table.kinds.ivf.sizing import MOST_RANGES, estimate, lists_read
+from laion.clickhouse.search_table.kinds.ivf.sizing import (
+    LEAST_LIST_ROWS,
+    MOST_RANGES,
+    estimate,
+    lists_read,
+)
 from laion.clickhouse.search_table.kinds.ivf.training import read_lists, train_lists
 from laion.clickhouse.search_table.kinds.kind import (
     OnProgress,
@@ -48,6 +58,10 @@ LEAST_NEAR = 0.5
 SPREAD_WEIGHT = 0.3
 """Of a list's spread beside the dot product with its mean: half as many rows are read for text-like
 queries than by the cosine."""
+LISTS_MULTIPLIER = 4
+LEAST_LISTS = 80
+"""The lists wanted, or so many, times the multiplier are ranked by their vectors and not by codes
+alone: with half as many, more lists must be read for the same recall."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +115,13 @@ class Ivf(NarrowKind):
         ListsProfile(4, 10),
         ListsProfile(8, 20),
         ListsProfile(16, 20),
-        ListsProfile(32, 30),
-        ListsProfile(64, 50),
-        ListsProfile(128, 50),
-        ListsProfile(256, 100),
-        ListsProfile(512, 100),
+        ListsProfile(32, 20),
+        ListsProfile(64, 30),
+        ListsProfile(128, 30),
+        ListsProfile(256, 50),
+        ListsProfile(384, 50),
+        ListsProfile(512, 50),
+        ListsProfile(768, 100),
         ListsProfile(1024, 200),
         ListsProfile(2048, 200),
         ListsProfile(4096, 500),
@@ -121,9 +137,15 @@ class Ivf(NarrowKind):
         decided = replace(options, quantization=method, parameters={"lists": lists})
         return SizedPlan(decided, estimate(rows, dimensions, method, lists), NOTES)
 
+    def kept_parameters(self, rows: int, in_use: IndexOptions) -> Mapping[str, int]:
+        lists = in_use.parameters["lists"]
+        return in_use.parameters if lists_for(rows, lists) == lists else {}
+
     def most_buckets(self, rows: int, options: IndexOptions) -> int:
         """So many that finding where lists begin does not cost more than reading them."""
-        return max(1, MOST_RANGES // lists_read(rows, int(options.parameters["lists"])))
+        lists = int(options.parameters["lists"])
+        by_rows = rows // (lists * min(LEAST_LIST_ROWS, options.min_bucket_rows))
+        return max(1, min(by_rows, MOST_RANGES // lists_read(rows, lists)))
 
     def describe(self, options: IndexOptions) -> str:
         return f"{options.parameters['lists']:,} inverted lists, {super().describe(options)}"
@@ -141,12 +163,13 @@ class Ivf(NarrowKind):
         for vector, narrow in self.narrow_tables(table, plan).items():
             trained, assigned = _kept(table, plan, vector)
             for name, text in (
-                (_lists(narrow), "ivf/create_lists"),
                 (_totals(narrow), "ivf/create_totals"),
                 (trained, "ivf/create_trained"),
                 (assigned, "ivf/create_assigned"),
             ):
                 self.make(client, table, plan, name, text)
+            size = plan.vectors[vector] + len(_extended(plan.vectors[vector], 0.0))
+            self.make(client, table, plan, _lists(narrow), "ivf/create_lists", dimension=str(size))
             literals = {
                 "vector": quote_identifier(vector),
                 "method": quote_string(plan.options.quantization),
@@ -214,11 +237,15 @@ class Ivf(NarrowKind):
 
     def complete(self, client: Client, table: str, plan: BuildPlan) -> None:
         """Make of every list in every bucket the mean and spread of the list."""
-        for narrow in self.narrow_tables(table, plan).values():
+        for vector, narrow in self.narrow_tables(table, plan).items():
             lists = _lists(narrow)
+            zeros = str(_extended(plan.vectors[vector], 0.0)[1:])
+            fill = statement(
+                "ivf/fill_lists", lists=lists, totals=_totals(narrow), literals={"zeros": zeros}
+            )
             with typed_errors(f"fill {lists}"):
                 client.command(f"TRUNCATE TABLE {quote_identifier(lists)}")
-                client.command(statement("ivf/fill_lists", lists=lists, totals=_totals(narrow)))
+                client.command(fill)
 
     def read_profile(self, knobs: Mapping[str, Any]) -> ListsProfile:
         return ListsProfile(**knobs)
@@ -272,21 +299,30 @@ class Ivf(NarrowKind):
             return statement("quantized/nearest", literals=exact, **names)
         rows = profile.chosen(profile.rows, profile.near_rows)
         conditions = "".join(f"AND {one} " for one in (*question.conditions, *question.within))
+        lists = _lists(narrow)
         literals |= {
-            "spread_weight": str(SPREAD_WEIGHT),
+            "spread_weights": str(_extended(plan.vectors[question.vector], SPREAD_WEIGHT)),
+            "multiplier": f"{float(LISTS_MULTIPLIER)}",
             "wanted": profile.chosen(profile.lists, profile.near_lists),
-            "passing": self._passing(narrow, question, conditions),
             "and": conditions,
             "limit": f"greatest({question.candidates}, {rows})",
         }
-        return statement("ivf/nearest", lists=_lists(narrow), literals=literals, **names)
+        most = max(LEAST_LISTS, profile.lists)
+        if question.conditions:
+            literals["most"], read = str(most), "ivf/read_filtered"
+        else:
+            # No list is empty.
+            literals["most"] = f"greatest({most}, {question.candidates})"
+            read = "ivf/read_unfiltered"
+        literals["read"] = statement(read, narrow=narrow, lists=lists, literals=literals)
+        return statement("ivf/nearest", lists=lists, literals=literals, **names)
 
-    @staticmethod
-    def _passing(narrow: str, question: Question, conditions: str) -> str:
-        """Return how many rows of the nearest lists pass, as SQL."""
-        if not question.conditions:
-            return "laion_first_rows"
-        return statement("ivf/passing", narrow=narrow, literals={"and": conditions})
+    def drift(
+        self, client: Client, table: str, plan: BuildPlan, known: Collection[int]
+    ) -> Iterator[str]:
+        for vector in plan.vectors:
+            for found in drift(client, _kept(table, plan, vector)[1], known):
+                yield f"{vector}: {found}"
 
     def is_used(self, explained: Sequence[str], vector: str) -> bool:
         by_list = any("list in" in line for line in explained)
@@ -300,17 +336,27 @@ def _described(lists: int, rows: int) -> str:
 def _best_scores(
     client: Client, lists: str, queries: Sequence[Sequence[float]]
 ) -> npt.NDArray[np.float64]:
-    """Return the score of each query's best list."""
+    """Return the score of each query's best list, as a search computes it: a cosine."""
     with typed_errors(f"read {lists}"):
         found = client.query_arrow(
-            f"SELECT mean::Array(Float32) AS mean, spread FROM {quote_identifier(lists)}"
+            f"SELECT near::Array(Float32) AS near FROM {quote_identifier(lists)}"
         )
-    spreads = found["spread"].to_numpy()
-    means = found["mean"].combine_chunks().flatten().to_numpy().reshape(len(spreads), -1)
-    vectors = np.array(queries)
-    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    best: npt.NDArray[np.float64] = (units @ means.T + SPREAD_WEIGHT * spreads).max(axis=1)
+    near = found["near"].combine_chunks().flatten().to_numpy().reshape(found.num_rows, -1)
+    units = np.array(queries)
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    weights = np.tile(_extended(units.shape[1], SPREAD_WEIGHT), (len(units), 1))
+    asked = np.hstack([units, weights])
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    best: npt.NDArray[np.float64] = (asked @ near.T / np.linalg.norm(near, axis=1)).max(axis=1)
     return best
+
+
+def _extended(dimension: int, value: float) -> list[float]:
+    """Return what stands behind a vector where lists are ranked: `value`, and zeros.
+
+    The length of both together is divided by 8, for the sake of the codec.
+    """
+    return [value] + [0.0] * (-(dimension + 1) % 8)
 
 
 def _lists(narrow: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,15 @@ from laion.clickhouse.search_table.blocks import read_vectors
 from laion.clickhouse.search_table.kinds.ivf.lists import InvertedLists
 from laion.clickhouse.search_table.plan import BuildPlan
 from laion.clickhouse.statements import statement
-from laion.shards import HeldShard
+from laion.shards import HeldShard, format_shards
 
 log = logging.getLogger(__name__)
+
+GROWTH = 10
+"""So many times the share of the rows that a list had, and the mean of all lists: searches read it
+for little."""
+FARTHER = 1.25
+"""Times the mean squared distance of a known shard: rows of one collection differ by less."""
 
 
 def has_rows(client: Client, kept: str) -> bool:
@@ -41,6 +47,32 @@ def unassigned(client: Client, kept: str, sources: Sequence[HeldShard]) -> list[
     return [source for source in sources if whole.get(source.shard) != source.attempt]
 
 
+def drift(client: Client, kept: str, known: Collection[int]) -> Iterator[str]:
+    """Yield what rows that came later show of lists that were trained on the shards `known`.
+
+    That is, which lists have grown out of proportion, and which shards are farther from all lists
+    than any that was known.
+    """
+    parameters = {"known": sorted(known), "growth": GROWTH, "farther": FARTHER}
+    with typed_errors(f"compare what is in {kept}"):
+        texts = [statement(name, assigned=kept) for name in ("ivf/grown", "ivf/far")]
+        grown, far = (
+            list(client.query(text, parameters=parameters).named_results()) for text in texts
+        )
+    if grown:
+        largest = grown[0]
+        yield (
+            f"{len(grown)} lists have grown {GROWTH} times as fast as the table; list "
+            f"{largest['list']} has {largest['held']:,} rows, {largest['times']:.0f} times the mean"
+        )
+    if far:
+        shards = format_shards([row["shard"] for row in far])
+        yield (
+            f"rows of shards {shards} are farther from all lists, {far[0]['times']:.1f} times and "
+            "more, than those of any shard that lists were trained on"
+        )
+
+
 def assign_shard(
     client: Client,
     table: str,
@@ -55,11 +87,13 @@ def assign_shard(
     The vectors come to the worker, and their lists go back: 12 bytes a row.
     """
     began = time.monotonic()
-    ids, own = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
+    ids, own, squares = [np.empty(0, np.int64)], [np.empty(0, np.uint32)], 0.0
     for some, rows in read_vectors(client, table, vector, plan, (source.shard, source.shard)):
         units = rows / np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
         ids.append(some)
-        own.append(lists.assign(units).astype(np.uint32))
+        placed, far = lists.place(units)
+        own.append(placed.astype(np.uint32))
+        squares += float(far.sum(dtype=np.float64))
     all_ids = np.concatenate(ids)
     count = len(all_ids)
     found = pa.table(
@@ -67,6 +101,7 @@ def assign_shard(
             "shard": np.full(count, source.shard, np.uint16),
             "attempt": pa.repeat(source.attempt, count),
             "rows": np.full(count, count, np.uint32),
+            "far": np.full(count, squares / max(1, count), np.float32),
             "id": all_ids,
             "list": np.concatenate(own),
         }

@@ -14,14 +14,15 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from laion.clickhouse.search_table.kinds import MOST_LISTS_OF_AUTO
+
 Vectors = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 
 LISTS_PER_ROOT = 4
 """About so many lists times the square root of the rows."""
-MOST_LISTS = 65_536
-LEAST_ROWS_PER_LIST = 4
-"""Of the sample: of fewer, a mean says little."""
+LEAST_ROWS_PER_LIST = 2
+"""Of the sample. A mean of two says little, but as many lists as may be asked for need no more."""
 SAMPLE_ROWS_PER_LIST = 40
 SAMPLE_BYTES = 1_200_000_000
 """A sample is not larger than this, so that training stays under 2 GB."""
@@ -37,9 +38,13 @@ LARGEST_LIST = 4
 """Times the mean size; in training, larger ones are split."""
 
 
-def lists_for(rows: int, most: int = MOST_LISTS) -> int:
-    """Return how many lists suit a table: a power of two, which seldom changes."""
-    return min(most, 1 << max(0, round(math.log2(LISTS_PER_ROOT * math.sqrt(max(1, rows))))))
+def lists_for(rows: int, kept: int = 0) -> int:
+    """Return how many lists suit a table: a power of two, or as many as are `kept`.
+
+    Those are too few once more than twice as many would suit.
+    """
+    suitable = min(MOST_LISTS_OF_AUTO, LISTS_PER_ROOT * math.sqrt(max(1, rows)))
+    return kept if 2 * kept >= suitable else 1 << round(math.log2(suitable))
 
 
 def sample_rows_for(lists: int, dimension: int) -> int:
@@ -71,16 +76,22 @@ class InvertedLists:
 
     def assign(self, rows: Vectors, groups_asked: int = GROUPS_ASKED) -> Numbers:
         """Return each row's list, nearly always the one with the nearest centroid."""
-        lists = np.empty(len(rows), np.int64)
+        return self.place(rows, groups_asked)[0]
+
+    def place(self, rows: Vectors, groups_asked: int = GROUPS_ASKED) -> tuple[Numbers, Vectors]:
+        """Return each row's list, as `assign`, and its squared distance from the centroid."""
+        lists, far = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
         for block in _blocks(len(rows)):
-            lists[block] = self._assign(rows[block], min(groups_asked, len(self.groups)))
-        return lists
+            found = self._place(rows[block], min(groups_asked, len(self.groups)))
+            lists[block], far[block] = found
+        # Rows are of length 1.
+        return lists, far + 1
 
     def share_not_nearest(self, rows: Vectors) -> float:
         """Return the share of rows that `assign` puts into another list than the nearest."""
         return float(np.mean(self.assign(rows) != nearest(rows, self.centroids)))
 
-    def _assign(self, rows: Vectors, groups_asked: int) -> Numbers:
+    def _place(self, rows: Vectors, groups_asked: int) -> tuple[Numbers, Vectors]:
         far = _far(rows, self.groups)
         asked = np.argpartition(far, groups_asked - 1, axis=1)[:, :groups_asked].ravel()
         by_group = np.argsort(asked, kind="stable")
@@ -97,7 +108,7 @@ class InvertedLists:
             nearer = distance < best[own]
             best[own[nearer]] = distance[nearer]
             lists[own[nearer]] = first + found[nearer]
-        return lists
+        return lists, best
 
 
 def train(sample: Vectors, lists: int, *, seed: int) -> InvertedLists:

@@ -1,5 +1,0 @@
-(
-    SELECT count()
-    FROM $narrow
-    WHERE list IN (SELECT arrayJoin(laion_first)) $and
-)
