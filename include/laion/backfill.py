@@ -268,7 +268,7 @@ def _why_failed(fact: ShardFacts, indexed: Indexed | None) -> str:
 
 
 def _why_missing(fact: ShardFacts, indexed: Indexed | None) -> str:
-    if fact.held_rows or not fact.is_known:
+    if not fact.is_missing:
         return ""
     if fact.is_published:
         return (
@@ -287,7 +287,7 @@ def _stopped(fact: ShardFacts) -> str:
 
 
 def _why_mismatched(fact: ShardFacts, indexed: Indexed | None) -> str:
-    if not fact.held_rows or (fact.is_published and fact.held_rows == fact.published_rows):
+    if not fact.is_mismatched:
         return ""
     if not fact.is_published:
         return f"the table holds {fact.held_rows:,} rows of it that no run has published"

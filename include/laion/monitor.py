@@ -140,7 +140,7 @@ def check_index(client: Client, table: str) -> list[Finding]:
 
 def _lost_views(client: Client, table: str) -> Iterator[Finding]:
     """Yield a finding when what a build has put in place is not there any more."""
-    published = Builds(client, table, TaskOrigin("", "")).published()
+    published = _builds(client, table).published()
     if published is None:
         return
     views = read_state(client, table).views
@@ -163,7 +163,7 @@ def _changed_buckets(client: Client, table: str) -> Iterator[Finding]:
 
 def _compare_buckets(client: Client, table: str, plan: BuildPlan | None) -> Iterator[Finding]:
     if plan is None:
-        plan = Builds(client, table, TaskOrigin("", "")).published()
+        plan = _builds(client, table).published()
         if plan is not None and plan.options.kind == FIRST_KIND:
             text = f"{search_table(table)}, which was put in place last, is gone"
             yield Finding("index", Outcome.FOUND, text, _rebuild(table, plan))
@@ -173,7 +173,7 @@ def _compare_buckets(client: Client, table: str, plan: BuildPlan | None) -> Iter
         return
     searched = kind.place(table, plan, in_use=True)
     remedy = _rebuild(table, plan)
-    buckets = Builds(client, table, TaskOrigin("", "")).buckets(plan.build_id)
+    buckets = _builds(client, table).buckets(plan.build_id)
     held = 0
     for number, bucket in buckets.items():
         with typed_errors(f"read bucket {number} of {searched}"):
@@ -202,9 +202,9 @@ def check_drift(client: Client, table: str) -> list[Finding]:
     plan = read_in_use(client, table)
     if plan is None:
         raise Skipped("there is no index")
-    first = Builds(client, table, TaskOrigin("", "")).buckets(plan.root).values()
-    known = {held.shard for bucket in first for held in bucket.shards}
-    remedy = f"{_rebuild(table, plan)} and rebuild_index on"
+    first = _builds(client, table).buckets(plan.root).values()
+    known = {held for bucket in first for held in bucket.shards}
+    remedy = _rebuild(table, plan, ", rebuild_index on")
     return [
         Finding("drift", Outcome.FOUND, found, remedy)
         for found in kind_of(plan.options).drift(client, table, plan, known)
@@ -294,9 +294,14 @@ def _short_disk(name: str, free: int, total: int) -> Finding:
     return Finding("disks", Outcome.FOUND, text, remedy)
 
 
-def _rebuild(table: str, plan: BuildPlan) -> str:
+def _builds(client: Client, table: str) -> Builds:
+    """Return the builds of a search table, to be looked at."""
+    return Builds(client, table, TaskOrigin("", ""))
+
+
+def _rebuild(table: str, plan: BuildPlan, also: str = "") -> str:
     """Return what builds the search table in use again, as it is."""
-    asked = "" if plan.chosen else f", index_kind {plan.options.kind}"
+    asked = also if plan.chosen else f", index_kind {plan.options.kind}{also}"
     if plan.options.metric != IndexOptions.metric:
         asked += f", index_metric {plan.options.metric}"
     return f"trigger laion_ingest with shards empty{asked} and build_index on for table {table}"

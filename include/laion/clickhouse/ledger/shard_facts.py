@@ -64,6 +64,18 @@ class ShardFacts:
         return self.is_published and self.held_rows > 0
 
     @property
+    def is_missing(self) -> bool:
+        """Whether the table has nothing of it, also where that is because its load failed."""
+        return self.is_known and not self.held_rows
+
+    @property
+    def is_mismatched(self) -> bool:
+        """Whether the table has other rows than were published, also where a later load failed."""
+        return self.held_rows > 0 and not (
+            self.is_published and self.held_rows == self.published_rows
+        )
+
+    @property
     def is_finished(self) -> bool:
         """Whether the last attempt came to its end, in the base table or not."""
         return self.last_failed or self.last_stage == Stage.PUBLISH or not self.is_known

@@ -17,6 +17,7 @@ from laion.clickhouse.search_table.kinds.question import Question
 from laion.clickhouse.search_table.plan import BucketState, BuildPlan, IndexOptions
 from laion.clickhouse.server import ServerFacts
 from laion.columns import Column
+from laion.shards import HeldShard
 from laion.vectors import Dimensions
 
 
@@ -263,7 +264,7 @@ class Kind(ABC):
         """Return whether `EXPLAIN indexes = 1` of a search for ids shows that its index is used."""
 
     def drift(
-        self, client: Client, table: str, plan: BuildPlan, known: Collection[int]
+        self, client: Client, table: str, plan: BuildPlan, known: Collection[HeldShard]
     ) -> Iterable[str]:
         """Return by what the rows have become unlike those of the shards `known`.
 

@@ -51,6 +51,7 @@ from laion.clickhouse.server import ServerFacts
 from laion.clickhouse.statements import statement
 from laion.columns import FILTERED
 from laion.errors import IndexBuildFailed
+from laion.shards import HeldShard
 from laion.vectors import Dimensions
 
 LEAST_NEAR = 0.5
@@ -318,7 +319,7 @@ class Ivf(NarrowKind):
         return statement("ivf/nearest", lists=lists, literals=literals, **names)
 
     def drift(
-        self, client: Client, table: str, plan: BuildPlan, known: Collection[int]
+        self, client: Client, table: str, plan: BuildPlan, known: Collection[HeldShard]
     ) -> Iterator[str]:
         for vector in plan.vectors:
             for found in drift(client, _kept(table, plan, vector)[1], known):

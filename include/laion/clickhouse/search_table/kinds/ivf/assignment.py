@@ -47,17 +47,22 @@ def unassigned(client: Client, kept: str, sources: Sequence[HeldShard]) -> list[
     return [source for source in sources if whole.get(source.shard) != source.attempt]
 
 
-def drift(client: Client, kept: str, known: Collection[int]) -> Iterator[str]:
+def drift(client: Client, kept: str, known: Collection[HeldShard]) -> Iterator[str]:
     """Yield what rows that came later show of lists that were trained on the shards `known`.
 
     That is, which lists have grown out of proportion, and which shards are farther from all lists
     than any that was known.
     """
-    parameters = {"known": sorted(known), "growth": GROWTH, "farther": FARTHER}
+    if not known:
+        return
+    numbers = {"known": sorted(held.shard for held in known), "growth": GROWTH}
+    names = {"known": [f"{held.shard} {held.attempt}" for held in known], "farther": FARTHER}
     with typed_errors(f"compare what is in {kept}"):
-        texts = [statement(name, assigned=kept) for name in ("ivf/grown", "ivf/far")]
-        grown, far = (
-            list(client.query(text, parameters=parameters).named_results()) for text in texts
+        grown = list(
+            client.query(statement("ivf/grown", assigned=kept), parameters=numbers).named_results()
+        )
+        far = list(
+            client.query(statement("ivf/far", assigned=kept), parameters=names).named_results()
         )
     if grown:
         largest = grown[0]
