@@ -26,6 +26,7 @@ import clickhouse_connect
 import psutil
 
 from laion.backfill import BackfillRequest, ShardRepair, plan_backfill
+from laion.orchestration.params import ingest_params
 from laion.sample.dataset import write_shard
 from laion.sample.embeddings import made_up_embeddings
 from laion.web.board import STATES, TableChoice, read_board
@@ -49,20 +50,14 @@ PATIENCE_S = 5
 STAGES = ("download_shard", "convert_shard", "load_shard", "validate_shard")
 
 PARAMS: dict[str, Any] = {
+    **{name: param.value for name, param in ingest_params().items()},
     "dataset": "clip_retrieval",
     "table": TABLE,
-    "element_type": "Float32",
     "build_index": False,
     "index_kind": "hnsw",
-    "index_metric": "cosineDistance",
     "index_quantization": "f32",
     "recall_target": 0.5,
     "deploy_udfs": False,
-    "tolerate_failed_shards": 0,
-    "max_bad_vectors": 0,
-    "strict_alignment": False,
-    "accept_misaligned": False,
-    "keep_parquet": False,
 }
 
 fork = multiprocessing.get_context("forkserver")
