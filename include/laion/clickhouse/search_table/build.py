@@ -21,6 +21,7 @@ from laion.clickhouse.search_table.in_use import check_view_names, read_in_use, 
 from laion.clickhouse.search_table.kinds import OFFERS, kind_of, load_kind
 from laion.clickhouse.search_table.lease import Builds, Holder
 from laion.clickhouse.search_table.plan import (
+    OVER,
     BucketStage,
     BucketState,
     BuildPlan,
@@ -95,6 +96,9 @@ def begin_build(
     if own and is_over and state != BuildState.PUBLISHED:
         # Killed when it was in place already: its tables are those in use, and not to be filled.
         builds.append(own.build_id, BuildState.PUBLISHED)
+    elif own and not goes_on and state not in OVER:
+        # Shards came since that it has no room for: its tables are of another layout.
+        builds.append(own.build_id, BuildState.WITHDRAWN)
     holder = builds.claim(own.build_id if own and goes_on else "")
     if not builds.is_own(holder):
         return holder

@@ -139,6 +139,19 @@ class TestLists:
         assert after is not None
         np.testing.assert_array_equal(after.centroids, before.centroids)
 
+    def test_rows_that_came_to_a_publication_later_are_assigned(self, base: Client) -> None:
+        base.command(f"DELETE FROM {TABLE} WHERE shard = 0 AND id < 100")
+        build_search(base, OPTIONS)
+        base.command(
+            f"INSERT INTO {TABLE} (id, shard, image_embedding, text_embedding) "
+            f"SELECT id - 200, shard, image_embedding, text_embedding FROM {TABLE} "
+            "WHERE shard = 0 AND id BETWEEN 200 AND 299"
+        )
+        plan = build_search(base, OPTIONS)
+
+        found = base.query(f"SELECT count() FROM {narrow(plan)} WHERE shard = 0").result_rows
+        assert found == [(ROWS,)]
+
     def test_as_many_as_were_asked_for_are_kept(self, base: Client) -> None:
         build_search(base, replace(OPTIONS, parameters={"lists": 100}))
         before = plan_in_use(base)
@@ -165,12 +178,15 @@ class TestLists:
         before = plan_in_use(base)
         base.command(f"TRUNCATE TABLE {TABLE}_search_{before.root}_text_trained")
 
-        _, plan, to_build = begin(base)
+        builds, plan, to_build = begin(base)
 
-        assert plan.root == before.root
+        assert plan.root != before.root
         assert to_build == list(plan.buckets)
         assigned = f"{TABLE}_search_{plan.root}_text_assigned"
         assert base.query(f"SELECT count() FROM {assigned}").result_rows == [(0,)]
+        build_bucket(builds, plan, to_build[0])
+        _, plan, to_build = begin(base)
+        assert to_build == list(plan.buckets)[1:]
 
 
 class TestAssignment:

@@ -269,6 +269,25 @@ class TestBuild:
         assert not {900, 901} & {hit.id for hit in found.hits}
         assert len(found.hits) == len(SHARDS) * ROWS
 
+    def test_a_plan_made_again_for_more_shards_has_room_for_them(
+        self, base: Client, tmp_path: Path, options: IndexOptions
+    ) -> None:
+        builds = Builds(base, TABLE, ORIGIN)
+        first = begin_build(builds, options)
+        write_little_shard(tmp_path, 3, ROWS)
+        publish_files(base, tmp_path, 3, tmp_path)
+        write_little_shard(tmp_path, 4, ROWS)
+        publish_files(base, tmp_path, 4, tmp_path)
+
+        plan = build_search(base, options)
+
+        assert not isinstance(first, Holder)
+        assert plan.layout != first[0].layout
+        assert plan.build_id != first[0].build_id
+        name = f"{TABLE}_search_{plan.build_id}_image"
+        found = base.query(f"SELECT shard, count() FROM {name} GROUP BY shard ORDER BY shard")
+        assert found.result_rows == [(shard, ROWS) for shard in range(5)]
+
     def test_a_restarted_server_searches_as_before(
         self, tmp_path: Path, vector: list[float], options: IndexOptions
     ) -> None:

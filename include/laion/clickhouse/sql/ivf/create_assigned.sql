@@ -3,7 +3,8 @@ CREATE TABLE IF NOT EXISTS $name $on_cluster
 (
     shard UInt16,
     attempt LowCardinality(String),
-    `rows` UInt32 COMMENT 'How many rows of the shard there are in all.',
+    `rows` UInt32 COMMENT 'How many rows of the shard there are here in all.',
+    held UInt32 COMMENT 'How many rows the base table had of it, those without a direction included.',
     far Float32 COMMENT 'The mean squared distance of the rows of the shard from the centroids of their lists.',
     id Int64 CODEC(Delta, LZ4),
     list UInt32

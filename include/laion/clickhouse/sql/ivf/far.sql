@@ -6,7 +6,8 @@ WITH
         FROM $assigned
         GROUP BY shard
     ),
-    (SELECT maxOrNull(far) FROM of_shards WHERE is_known) AS farthest
+    -- The rows of a shard may all be the same.
+    (SELECT greatest(maxOrNull(far), 0.001) FROM of_shards WHERE is_known) AS farthest
 SELECT shard, far / farthest AS times
 FROM of_shards
 WHERE NOT is_known AND far > {farther:Float64} * farthest

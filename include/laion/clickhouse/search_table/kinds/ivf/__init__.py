@@ -18,10 +18,10 @@ import numpy.typing as npt
 from laion.clickhouse.client import Client, typed_errors
 from laion.clickhouse.identifiers import quote_identifier, quote_string, search_table, vector_suffix
 from laion.clickhouse.ledger.shard_facts import shards_to_index
+from laion.clickhouse.schema import table_exists
 from laion.clickhouse.search_table.kinds.ivf.assignment import (
     assign_shard,
     drift,
-    has_rows,
     unassigned,
 )
 from laion.clickhouse.search_table.kinds.ivf.lists import lists_for
@@ -179,10 +179,13 @@ class Ivf(NarrowKind):
             self.make(client, table, plan, narrow, "ivf/create_narrow", **literals)
             train_lists(client, table, vector, plan, sources, trained, assigned)
 
-    def can_take_over(self, client: Client, table: str, plan: BuildPlan) -> bool:
-        """Not where lists were lost and trained again: no row is in one of the new lists yet."""
-        kept = (_kept(table, plan, vector)[1] for vector in plan.vectors)
-        return all(has_rows(client, assigned) for assigned in kept)
+    def has_same_columns(self, client: Client, table: str, old: BuildPlan) -> bool:
+        """And whether its lists are there still: rows would be in others by new ones."""
+        kept = (_kept(table, old, vector)[0] for vector in old.vectors)
+        return super().has_same_columns(client, table, old) and all(
+            table_exists(client, trained) and read_lists(client, trained) is not None
+            for trained in kept
+        )
 
     def fill(self, client: Client, table: str, plan: BuildPlan, bucket: int) -> None:
         """Assign the shards that were published since, copy rows in the order of lists, merge."""

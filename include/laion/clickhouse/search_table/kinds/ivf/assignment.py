@@ -27,15 +27,11 @@ FARTHER = 1.25
 """Times the mean squared distance of a known shard: rows of one collection differ by less."""
 
 
-def has_rows(client: Client, kept: str) -> bool:
-    """Return whether any row is known to be in a list."""
-    with typed_errors(f"read {kept}"):
-        found = client.query(f"SELECT 1 FROM {quote_identifier(kept)} LIMIT 1")
-    return bool(found.result_rows)
-
-
 def unassigned(client: Client, kept: str, sources: Sequence[HeldShard]) -> list[HeldShard]:
-    """Return the shards whose publication has no lists, or not all, in the table `kept`."""
+    """Return the shards whose rows have no lists, or not all, in the table `kept`.
+
+    A publication may have had other rows when it was assigned: some were deleted, or came since.
+    """
     if not sources:
         return []
     with typed_errors(f"read which shards are in {kept}"):
@@ -43,8 +39,12 @@ def unassigned(client: Client, kept: str, sources: Sequence[HeldShard]) -> list[
             statement("ivf/assigned_shards", assigned=kept),
             parameters={"first": sources[0].shard, "last": sources[-1].shard},
         )
-    whole = {row["shard"]: row["attempt"] for row in found.named_results() if row["is_whole"]}
-    return [source for source in sources if whole.get(source.shard) != source.attempt]
+    whole = {
+        HeldShard(row["shard"], row["attempt"], row["held"])
+        for row in found.named_results()
+        if row["is_whole"]
+    }
+    return [source for source in sources if source not in whole]
 
 
 def drift(client: Client, kept: str, known: Collection[HeldShard]) -> Iterator[str]:
@@ -56,7 +56,7 @@ def drift(client: Client, kept: str, known: Collection[HeldShard]) -> Iterator[s
     if not known:
         return
     numbers = {"known": sorted(held.shard for held in known), "growth": GROWTH}
-    names = {"known": [f"{held.shard} {held.attempt}" for held in known], "farther": FARTHER}
+    names = {"known": [f"{one.shard} {one.attempt}" for one in known], "farther": FARTHER}
     with typed_errors(f"compare what is in {kept}"):
         grown = list(
             client.query(statement("ivf/grown", assigned=kept), parameters=numbers).named_results()
@@ -106,6 +106,7 @@ def assign_shard(
             "shard": np.full(count, source.shard, np.uint16),
             "attempt": pa.repeat(source.attempt, count),
             "rows": np.full(count, count, np.uint32),
+            "held": np.full(count, source.rows, np.uint32),
             "far": np.full(count, squares / max(1, count), np.float32),
             "id": all_ids,
             "list": np.concatenate(own),

@@ -85,7 +85,7 @@ class InvertedLists:
             found = self._place(rows[block], min(groups_asked, len(self.groups)))
             lists[block], far[block] = found
         # Rows are of length 1.
-        return lists, far + 1
+        return lists, np.maximum(far + 1, 0)
 
     def share_not_nearest(self, rows: Vectors) -> float:
         """Return the share of rows that `assign` puts into another list than the nearest."""
